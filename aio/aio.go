@@ -1,0 +1,213 @@
+// Package aio is the vocabulary between a loop and the engine that serves it:
+// operations in, completions out. It holds no system call and no goroutine.
+//
+// One law holds for every operation and every engine. The first completion of
+// an operation tells its result and ends its turn; the final one, which may be
+// the same, says that nothing more will come for it and gives its bytes back.
+// Plain and zero-copy sends, multishot receives and accepts, io_uring and epoll
+// all speak this law, so that the code above has one path.
+//
+// The package is the seam of the house. It is public so that an engine can be
+// tested from outside, and it is not stable before version 1.
+package aio
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/penstock-go/penstock/buf"
+)
+
+// Kind names an operation.
+type Kind uint8
+
+// The operations.
+const (
+	// Accept takes connections from the listening FD until it ends: each
+	// completion has a descriptor (non-blocking, close-on-exec) in Res, the
+	// final one may have a negative errno instead.
+	Accept Kind = iota + 1
+	// Recv receives until it ends: each completion has its bytes in In. Res 0
+	// is the peer's end of file. A completion with Final set may also carry
+	// bytes: then the party re-arms by another Recv. Out of buffers is
+	// -ENOBUFS and Final: the party re-arms, and the engine waits with it
+	// until enough buffers are back.
+	Recv
+	// Send sends Out in order. Res is what the kernel took, from 0 to all of
+	// it; less than all says that the socket is full, and the rest is sent by
+	// another Send with PollFirst. One Send a token may be without its first
+	// completion.
+	Send
+	// Cancel ends the operation Target of Token. It has no completion; the
+	// operation ends by its own final one, with -ECANCELED or with whatever
+	// overtook the cancel. Cancelling what is not there does nothing.
+	Cancel
+	// Close closes FD, when every other operation on it is home. It has no
+	// completion.
+	Close
+	// Shutdown sends FIN behind what was sent on FD: shutdown(2) with SHUT_WR.
+	// It is performed in Submit and has no completion.
+	Shutdown
+	// Reset resets the connection of FD and drops what the kernel has queued
+	// for it, so that what zero-copy sends lend comes back. It is performed in
+	// Submit and has no completion; other operations on FD end soon.
+	Reset
+)
+
+// String returns the verb of the man page.
+func (k Kind) String() string {
+	switch k {
+	case Accept:
+		return "accept"
+	case Recv:
+		return "recv"
+	case Send:
+		return "send"
+	case Cancel:
+		return "cancel"
+	case Close:
+		return "close"
+	case Shutdown:
+		return "shutdown"
+	case Reset:
+		return "reset"
+	}
+	return "none"
+}
+
+// Flags modify an Op.
+type Flags uint8
+
+// The flags; all concern Send.
+const (
+	// PollFirst says that the socket was full a moment ago: the engine waits
+	// for room before it tries.
+	PollFirst Flags = 1 << iota
+	// Prompt says that somebody waits for the completion, so it must not stay
+	// with the engine until another event ends the wait.
+	Prompt
+	// ZeroCopy asks the kernel to send from the bytes themselves: the first
+	// completion tells the result, a later final one gives the bytes back.
+	// An engine without Caps.ZeroCopy ignores it.
+	ZeroCopy
+)
+
+// Token names the party that waits for an operation. A token whose generation
+// has passed names nobody, so that a late completion reaches no stranger.
+type Token struct {
+	Slot uint32 // below 1<<SlotBits
+	Gen  uint32 // below 1<<GenBits
+}
+
+// Widths of the fields that Pack puts into 64 bits.
+const (
+	SlotBits  = 26 // parties a loop
+	GenBits   = 22 // uses of a slot before its numbers come again
+	batchBits = 12
+	kindBits  = 4
+
+	// BatchMask keeps the bits of Op.Batch that come back in a Completion.
+	BatchMask = 1<<batchBits - 1
+)
+
+// Pack returns the 64 bits that stand for an operation in the kernel: never a
+// pointer, never a descriptor. batch is taken modulo 4096.
+func (t Token) Pack(k Kind, batch uint16) uint64 {
+	return uint64(t.Slot)<<(64-SlotBits) | uint64(t.Gen&(1<<GenBits-1))<<(batchBits+kindBits) |
+		uint64(batch&(1<<batchBits-1))<<kindBits | uint64(k)
+}
+
+// Unpack is the inverse of Pack.
+func Unpack(data uint64) (t Token, k Kind, batch uint16) {
+	t = Token{Slot: uint32(data >> (64 - SlotBits)), Gen: uint32(data>>(batchBits+kindBits)) & (1<<GenBits - 1)}
+	return t, Kind(data & (1<<kindBits - 1)), uint16(data>>kindBits) & (1<<batchBits - 1)
+}
+
+// Op is one request to the kernel.
+//
+// Ownership: the Op itself is lent to Submit until it returns. Out, the slice,
+// belongs to the engine until the first completion; the bytes in it until the
+// final one.
+type Op struct {
+	Token  Token
+	Kind   Kind
+	Target Kind // Cancel: what to cancel
+	Flags  Flags
+	Batch  uint16 // Send: comes back in each completion, modulo 4096
+	FD     int32
+	Out    [][]byte // Send: no element is empty, at most Caps.MaxOut of them
+}
+
+// Completion is one answer.
+type Completion struct {
+	Token  Token
+	Kind   Kind
+	First  bool // Res is the result, and the turn of the operation is over
+	Final  bool // nothing more will come for this operation; its bytes are back
+	Copied bool // Send: the kernel copied what it was asked to send without a copy
+	Batch  uint16
+	Res    int32   // bytes, a descriptor, or a negative errno
+	In     buf.Buf // Recv: the right passes to whoever reads the Completion
+}
+
+// Err returns the failure, or nil.
+func (c *Completion) Err() error {
+	if c.Res >= 0 {
+		return nil
+	}
+	return syscall.Errno(-c.Res)
+}
+
+// Caps says what an engine can do beyond the contract: data, not methods.
+type Caps struct {
+	Engine   string // "uring", "epoll" or "fake"
+	ZeroCopy bool   // Send honours the flag
+	MaxOut   int    // elements of Op.Out
+	Features []Feature
+}
+
+// Feature is one thing a kernel may or may not have.
+type Feature struct {
+	Name   string // as in the man page, lower case: "multishot_recv"
+	Have   bool
+	Kernel string // the first release that has it
+}
+
+// Stats counts what an engine did since it was opened.
+type Stats struct {
+	Enters    uint64 // system calls that submit or wait
+	Submitted uint64 // operations handed to the kernel
+	Completed uint64 // answers read from the kernel
+	Starved   uint64 // receives that found no buffer
+	Overflows uint64 // times the completion queue was full
+	Wakes     uint64 // waits that Wake ended
+}
+
+// Engine performs I/O for one loop.
+//
+// Thread: the goroutine that opened the engine, locked to its thread, calls
+// every method but Wake.
+type Engine interface {
+	// Submit queues op, or performs it at once. It cannot fail: a failure
+	// comes back as a Completion, from Wait, never from inside Submit.
+	Submit(op *Op)
+	// Try sends what the kernel takes of op right now, without waiting, and
+	// returns the bytes taken (0 when the socket is full) or a negative errno.
+	// No completion follows. The party has no other Send in flight.
+	Try(op *Op) int
+	// Wait hands what is queued to the kernel and fills done, waiting up to d
+	// for the first completion; d < 0 waits without end, 0 not at all. It
+	// returns early, perhaps with none, when Wake is called. Completions of
+	// Send come before others of the same call.
+	Wait(done []Completion, d time.Duration) (n int, err error)
+	// Wake makes the present or the next Wait return. Any goroutine may call it.
+	Wake()
+	// Caps returns the same each time.
+	Caps() Caps
+	// Stats returns the counters so far.
+	Stats() Stats
+	// Close gives back all the engine holds. Operations still in flight end
+	// without a completion; the descriptors they name stay open, those whose
+	// Close was submitted are closed.
+	Close() error
+}
