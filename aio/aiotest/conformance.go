@@ -1,0 +1,119 @@
+package aiotest
+
+import (
+	"runtime"
+	"testing"
+
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/buf"
+)
+
+// Block size and most blocks of the pool that TestEngine gives to an engine.
+const (
+	blockSize = 4 << 10
+	mostBytes = 16 << 20
+	// fewBytes is the pool of the cases about running out.
+	fewBytes = 16 * blockSize
+)
+
+// conformanceCase is one thing that every engine must do.
+type conformanceCase struct {
+	name string
+	run  func(r *rig)
+	few  bool // with a pool of fewBytes
+	tcp  bool // not on socket pairs, which know no reset
+}
+
+var conformance = []conformanceCase{
+	{name: "order of bytes", run: caseOrder},
+	{name: "short send and its rest", run: caseShortSend},
+	{name: "most elements", run: caseMaxOut},
+	{name: "one byte a send", run: caseOneByte},
+	{name: "zero copy", run: caseZeroCopy},
+	{name: "prompt send", run: casePrompt},
+	{name: "try", run: caseTry},
+	{name: "cancel of a send", run: caseCancelSend},
+	{name: "send after the peer went", run: caseSendToNobody},
+	{name: "bytes before the end of file", run: caseEOF},
+	{name: "half-close", run: caseHalfClose},
+	{name: "reset", run: caseReset, tcp: true},
+	{name: "pause loses nothing", run: casePause},
+	{name: "cancel of nothing", run: caseCancelNothing},
+	{name: "out of buffers", run: caseOutOfBuffers, few: true},
+	{name: "starved among many", run: caseStarvedMany, few: true},
+	{name: "fair", run: caseFair},
+	{name: "done of length one", run: caseDoneOne},
+	{name: "many at once", run: caseMany},
+	{name: "wake", run: caseWake},
+	{name: "many wakes", run: caseManyWakes},
+	{name: "timeout", run: caseTimeout},
+	{name: "close with operations in flight", run: caseCloseInFlight},
+	{name: "close of the engine", run: caseCloseEngine},
+	{name: "a slot used again", run: caseSlotAgain},
+	{name: "accept", run: caseAccept},
+	{name: "accept without descriptors", run: caseAcceptNoFD},
+	{name: "cancel of accept", run: caseCancelAccept},
+}
+
+// TestEngine runs the conformance suite. It calls open for every case, on a
+// goroutine locked to its thread, and closes what open returned. A [Fake] is
+// run on its own sockets, every other engine on socket pairs and on TCP over
+// loopback.
+//
+// Ownership: the pool that open is given stays the suite's.
+func TestEngine(t *testing.T, open func(tb testing.TB, pool *buf.Pool) aio.Engine) {
+	nets := networks()
+	if isFake(t, open) {
+		nets = []network{fakeNet{}}
+	}
+	for _, n := range nets {
+		for _, c := range conformance {
+			if c.tcp && n.name() == "unix" {
+				continue
+			}
+			t.Run(n.name()+"/"+c.name, func(t *testing.T) { runCase(t, c, n, open) })
+		}
+	}
+}
+
+func isFake(t *testing.T, open func(tb testing.TB, pool *buf.Pool) aio.Engine) (is bool) {
+	t.Helper()
+	withEngine(t, mostBytes, open, func(e aio.Engine, _ *buf.Pool) {
+		_, is = e.(*Fake)
+		if err := e.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return is
+}
+
+func runCase(t *testing.T, c conformanceCase, n network, open func(tb testing.TB, pool *buf.Pool) aio.Engine) {
+	limit := mostBytes
+	if c.few {
+		limit = fewBytes
+	}
+	withEngine(t, limit, open, func(e aio.Engine, pool *buf.Pool) {
+		if f, ok := e.(*Fake); ok {
+			n = fakeNet{f}
+		}
+		r := newRig(t, e, pool, n)
+		c.run(r)
+		r.end()
+	})
+}
+
+// withEngine calls f on a locked thread. After a failed case the pool is left
+// alone: what is wrong with it was reported, and somebody may still write to it.
+func withEngine(t *testing.T, limit int, open func(tb testing.TB, pool *buf.Pool) aio.Engine, f func(aio.Engine, *buf.Pool)) {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	pool, err := buf.NewPool(buf.Config{BlockSize: blockSize, SlabBlocks: 16, MaxBytes: limit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f(open(t, pool), pool)
+	if !t.Failed() {
+		pool.Close()
+	}
+}
