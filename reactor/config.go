@@ -1,0 +1,103 @@
+package reactor
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/buf"
+)
+
+// EngineKind names an engine in a Config.
+type EngineKind uint8
+
+// The engines.
+const (
+	// Auto takes io_uring where the host gives it, else epoll.
+	Auto EngineKind = iota
+	// Uring takes io_uring or fails.
+	Uring
+	// Epoll takes epoll.
+	Epoll
+)
+
+// ParseEngine returns the engine of that name: auto, uring or epoll.
+func ParseEngine(name string) (EngineKind, error) {
+	for k := Auto; k <= Epoll; k++ {
+		if k.String() == name {
+			return k, nil
+		}
+	}
+	return Auto, fmt.Errorf("reactor: unknown engine %q: it is auto, uring or epoll", name)
+}
+
+// String returns the name of the engine.
+func (k EngineKind) String() string {
+	switch k {
+	case Auto:
+		return "auto"
+	case Uring:
+		return "uring"
+	case Epoll:
+		return "epoll"
+	}
+	return "unknown"
+}
+
+// Sizes of the two pools of a loop.
+const (
+	SmallBlock = 4 << 10
+	BulkBlock  = 64 << 10
+)
+
+// Config shapes a Group. The zero value works.
+type Config struct {
+	// Loops is the number of loops. Default 0: one for each CPU that this
+	// process may use, by its affinity and its cgroup quota.
+	Loops int
+	// Pin ties each loop's thread to one of those CPUs.
+	Pin bool
+	// Engine is the engine to use. Default Auto.
+	Engine EngineKind
+	// Logger hears of the engine that was chosen, of warnings at the start and
+	// of handlers that panic. Default slog.Default().
+	Logger *slog.Logger
+	// PoolBytes bounds the memory of each loop's two pools together, in bytes:
+	// what is received and not yet handled, and what is queued by copy. At the
+	// bound receiving waits and sends by copy are refused. Default 0: no bound
+	// but the connections' own. At least 16 MiB.
+	PoolBytes int
+	// NewEngine makes the engine of a loop instead of Engine; for tests.
+	NewEngine func(bulk *buf.Pool) (aio.Engine, error)
+}
+
+// minPoolBytes holds a receive ring and something to send.
+const minPoolBytes = 16 << 20
+
+func (c Config) check() (Config, error) {
+	switch {
+	case c.Loops < 0 || c.Loops > 1024:
+		return c, fmt.Errorf("reactor: %d loops: it is from 0, one a CPU, to 1024", c.Loops)
+	case c.Engine > Epoll:
+		return c, fmt.Errorf("reactor: unknown engine %d", c.Engine)
+	case c.PoolBytes != 0 && c.PoolBytes < minPoolBytes:
+		return c, fmt.Errorf("reactor: a pool of %d bytes is below the least of %d", c.PoolBytes, minPoolBytes)
+	}
+	if c.Loops == 0 {
+		c.Loops = CPUs()
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, nil
+}
+
+// pools makes the two pools of a loop.
+func (c Config) pools() (small, bulk *buf.Pool, err error) {
+	small, err = buf.NewPool(buf.Config{BlockSize: SmallBlock, SlabBlocks: 64, MaxBytes: c.PoolBytes / 4})
+	if err != nil {
+		return nil, nil, err
+	}
+	bulk, err = buf.NewPool(buf.Config{BlockSize: BulkBlock, SlabBlocks: 64, MaxBytes: c.PoolBytes / 4 * 3})
+	return small, bulk, err
+}

@@ -1,0 +1,219 @@
+package reactor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/buf"
+)
+
+// ErrEnded says that the group has ended.
+var ErrEnded = errors.New("reactor: the group has ended")
+
+// Group is the loops of a service.
+//
+// Thread: any, for every method.
+type Group struct {
+	cfg   Config
+	info  Info
+	loops []*Loop
+	done  chan struct{} // closed when every loop has ended
+	wg    sync.WaitGroup
+
+	mu  sync.Mutex
+	err error // the first failure of a loop
+}
+
+// opener makes the engine of one loop, on its thread.
+type opener func(bulk *buf.Pool) (aio.Engine, error)
+
+// Start opens the engines and starts the loops. It warns when GOMAXPROCS
+// leaves no P to other goroutines.
+func Start(cfg Config) (*Group, error) {
+	cfg, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	g := &Group{cfg: cfg, done: make(chan struct{})}
+	open, info, err := choose(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err = g.open(open); err != nil && cfg.Engine == Auto && cfg.NewEngine == nil && info.Engine == "uring" && unavailable(err) {
+		// One ring was to be had and the others not: locked memory, most often.
+		open, info.Engine, info.Reason = openEpoll, "epoll", err.Error()
+		err = g.open(open)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info.Loops, info.Features = cfg.Loops, g.loops[0].caps.Features
+	g.info = info
+	cfg.Logger.Info("penstock started", "engine", info.Engine, "reason", info.Reason, "loops", info.Loops, "kernel", info.Kernel)
+	if n := runtime.GOMAXPROCS(0); n <= cfg.Loops {
+		cfg.Logger.Warn("GOMAXPROCS leaves no processor to other goroutines: set it to the number of loops plus 2 or more",
+			"GOMAXPROCS", n, "loops", cfg.Loops, "advised", cfg.Loops+2)
+	}
+	g.wg.Add(len(g.loops))
+	for _, l := range g.loops {
+		l.start <- true
+	}
+	go func() {
+		g.wg.Wait()
+		close(g.done)
+	}()
+	return g, nil
+}
+
+// open makes all loops, each engine on the thread that will run it.
+func (g *Group) open(open opener) error {
+	cpus := affinity()
+	g.loops = nil
+	var first error
+	for i := range g.cfg.Loops {
+		opened := make(chan *Loop)
+		failed := make(chan error)
+		go g.thread(i, cpus, open, opened, failed)
+		select {
+		case l := <-opened:
+			g.loops = append(g.loops, l)
+		case err := <-failed:
+			first = fmt.Errorf("loop %d: %w", i, err)
+		}
+		if first != nil {
+			break
+		}
+	}
+	if first != nil {
+		for _, l := range g.loops {
+			l.start <- false
+			<-l.gone
+		}
+	}
+	return first
+}
+
+// thread is the life of one loop's thread. It is never unlocked, so the
+// thread ends with the goroutine, and with it its affinity.
+func (g *Group) thread(id int, cpus []int, open opener, opened chan<- *Loop, failed chan<- error) {
+	runtime.LockOSThread()
+	if g.cfg.Pin && len(cpus) > 0 {
+		if err := pin(cpus[id%len(cpus)]); err != nil {
+			failed <- err
+			return
+		}
+	}
+	small, bulk, err := g.cfg.pools()
+	if err != nil {
+		failed <- err
+		return
+	}
+	engine, err := open(bulk)
+	if err != nil {
+		failed <- err
+		return
+	}
+	l := NewLoop(LoopConfig{ID: id, Engine: engine, Small: small, Bulk: bulk, Logger: g.cfg.Logger})
+	l.start, l.gone = make(chan bool), make(chan struct{})
+	opened <- l
+	run := <-l.start
+	if run {
+		defer g.wg.Done()
+		g.failed(l.serve())
+	} else {
+		l.end()
+	}
+	close(l.gone)
+}
+
+// serve turns the loop until it was asked to end and nobody is left.
+func (l *Loop) serve() error {
+	defer l.end()
+	for !l.idle() {
+		if err := l.Turn(-1); err != nil {
+			return fmt.Errorf("loop %d: %w", l.id, err)
+		}
+	}
+	return nil
+}
+
+// end gives back what the loop holds.
+func (l *Loop) end() {
+	l.box.close()
+	if err := l.engine.Close(); err != nil {
+		l.log.Error("closing the engine", "loop", l.id, "error", err)
+	}
+	if l.parties == 0 { // A loop that failed leaves its parties, and their blocks, behind.
+		l.small.Close()
+		l.bulk.Close()
+	}
+}
+
+func (g *Group) failed(err error) {
+	if err == nil {
+		return
+	}
+	g.cfg.Logger.Error("a loop failed", "error", err, "stack", string(debug.Stack()))
+	g.mu.Lock()
+	if g.err == nil {
+		g.err = err
+	}
+	g.mu.Unlock()
+	g.each(func(l *Loop) { l.stop(true) })
+}
+
+// each posts fn to every loop.
+func (g *Group) each(fn func(*Loop)) {
+	for _, l := range g.loops {
+		l.Remote().Post(fn)
+	}
+}
+
+// Info returns what was chosen at the start, and why.
+func (g *Group) Info() Info { return g.info }
+
+// Len returns the number of loops.
+func (g *Group) Len() int { return len(g.loops) }
+
+// Loop returns the handle of loop i.
+func (g *Group) Loop(i int) Remote { return g.loops[i].Remote() }
+
+// Done returns a channel that is closed when every loop has ended.
+func (g *Group) Done() <-chan struct{} { return g.done }
+
+// Shutdown asks every party to end: listeners stop accepting, connections
+// flush and close. What has not ended when ctx is done is ended at once. It
+// returns when all loops have ended, with the first failure of a loop, or
+// with ctx's error when it had to use force.
+func (g *Group) Shutdown(ctx context.Context) error {
+	g.each(func(l *Loop) { l.stop(false) })
+	select {
+	case <-g.done:
+		return g.failure()
+	case <-ctx.Done():
+	}
+	g.each(func(l *Loop) { l.stop(true) })
+	<-g.done
+	if err := g.failure(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// Close ends everything at once; what was pending is lost, as OnClose tells.
+func (g *Group) Close() error {
+	g.each(func(l *Loop) { l.stop(true) })
+	<-g.done
+	return g.failure()
+}
+
+func (g *Group) failure() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
+}

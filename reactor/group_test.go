@@ -1,0 +1,184 @@
+package reactor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/buf"
+)
+
+func TestConfigIsChecked(t *testing.T) {
+	for _, cfg := range []Config{{Loops: -1}, {Loops: 5000}, {Engine: 9}, {PoolBytes: 1}} {
+		if g, err := Start(cfg); err == nil {
+			g.Close()
+			t.Errorf("%+v was taken", cfg)
+		}
+	}
+	if _, err := ParseEngine("kqueue"); err == nil {
+		t.Error("kqueue was taken for an engine")
+	}
+	for _, k := range []EngineKind{Auto, Uring, Epoll} {
+		if got, err := ParseEngine(k.String()); err != nil || got != k {
+			t.Errorf("ParseEngine(%q) = %v, %v", k, got, err)
+		}
+	}
+}
+
+func TestStartSaysWhatItRunsOn(t *testing.T) {
+	var log bytes.Buffer
+	g, err := Start(Config{Loops: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	info := g.Info()
+	if info.Engine != "uring" && info.Engine != "epoll" || info.Reason == "" || info.Loops != 1 || info.CPUs < 1 || info.Kernel == "" {
+		t.Errorf("info %+v", info)
+	}
+	if !strings.Contains(log.String(), "engine="+info.Engine) {
+		t.Errorf("the log does not name the engine: %s", &log)
+	}
+}
+
+// TestWarnsOfTooFewProcessors: as many Ps as loops is the setting to avoid.
+func TestWarnsOfTooFewProcessors(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	for _, c := range []struct {
+		procs, loops int
+		warns        bool
+	}{{1, 1, true}, {2, 2, true}, {3, 2, false}, {3, 1, false}} {
+		runtime.GOMAXPROCS(c.procs)
+		var log bytes.Buffer
+		g, err := Start(Config{Loops: c.loops, Engine: Epoll, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Close()
+		if warned := strings.Contains(log.String(), "level=WARN"); warned != c.warns {
+			t.Errorf("GOMAXPROCS %d with %d loops: warned %v, want %v", c.procs, c.loops, warned, c.warns)
+		}
+	}
+}
+
+func TestPinnedLoopsStart(t *testing.T) {
+	g, err := Start(Config{Loops: 3, Pin: true, Engine: Epoll, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cpus := make(chan int, 3)
+	for i := range 3 {
+		g.Loop(i).Post(func(*Loop) { cpus <- len(affinity()) })
+	}
+	for range 3 {
+		if n := <-cpus; n != 1 {
+			t.Errorf("a pinned loop may run on %d CPUs", n)
+		}
+	}
+	g.Close()
+}
+
+// TestFailedStartLeavesNothing: the second loop cannot open its engine.
+func TestFailedStartLeavesNothing(t *testing.T) {
+	opened := 0
+	_, err := Start(Config{Loops: 3, Logger: slog.New(slog.DiscardHandler), NewEngine: func(bulk *buf.Pool) (aio.Engine, error) {
+		if opened++; opened == 2 {
+			return nil, errors.New("no more")
+		}
+		return openEpoll(bulk)
+	}})
+	if err == nil || !strings.Contains(err.Error(), "no more") {
+		t.Errorf("Start = %v", err)
+	}
+}
+
+func TestShutdownAsksThenForces(t *testing.T) {
+	onEngines(t, 1, func(t *testing.T, g *Group) {
+		s := &sink{}
+		ready := make(chan struct{})
+		g.Loop(0).Post(func(l *Loop) {
+			tok := l.Attach(s)
+			s.detach = func() {
+				if s.stops == 2 { // It ends only when forced.
+					l.Detach(tok)
+				}
+			}
+			close(ready)
+		})
+		<-ready
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := g.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("Shutdown = %v", err)
+		}
+		if s.stops != 2 {
+			t.Errorf("asked %d times", s.stops)
+		}
+		if g.Loop(0).Post(func(*Loop) {}) {
+			t.Error("an ended loop takes posts")
+		}
+		if n := len(g.Stats()); n != 0 {
+			t.Errorf("%d loops answer after the end", n)
+		}
+		if err := g.Shutdown(context.Background()); err != nil {
+			t.Errorf("a second Shutdown: %v", err)
+		}
+	})
+}
+
+func TestCgroupQuota(t *testing.T) {
+	for _, c := range []struct {
+		name, groups string
+		files        map[string]string
+		want         float64
+	}{
+		{"none", "0::/\n", nil, math.Inf(1)},
+		{"v2", "0::/a/b\n", map[string]string{"/a/b/cpu.max": "150000 100000\n"}, 1.5},
+		{"v2 unlimited", "0::/a\n", map[string]string{"/a/cpu.max": "max 100000\n"}, math.Inf(1)},
+		{"v2 parent", "0::/a/b\n", map[string]string{"/a/b/cpu.max": "max 100000", "/a/cpu.max": "50000 100000"}, 0.5},
+		{"v1", "5:cpu,cpuacct:/x\n3:memory:/y\n", map[string]string{"/cpu/x/cpu.cfs_quota_us": "200000\n", "/cpu/x/cpu.cfs_period_us": "100000\n"}, 2},
+		{"v1 unlimited", "5:cpu:/x\n", map[string]string{"/cpu/x/cpu.cfs_quota_us": "-1\n", "/cpu/x/cpu.cfs_period_us": "100000\n"}, math.Inf(1)},
+		{"garbage", "what\n", map[string]string{"/cpu.max": "1 1"}, math.Inf(1)},
+	} {
+		if got := cgroupQuota(c.groups, func(name string) string { return c.files[name] }); got != c.want {
+			t.Errorf("%s: %v CPUs, want %v", c.name, got, c.want)
+		}
+	}
+	for _, c := range []struct {
+		n     int
+		quota float64
+		want  int
+	}{{4, math.Inf(1), 4}, {4, 1.5, 2}, {4, 0.1, 1}, {2, 8, 2}, {0, math.Inf(1), 1}} {
+		if got := atMost(c.n, c.quota); got != c.want {
+			t.Errorf("atMost(%d, %v) = %d, want %d", c.n, c.quota, got, c.want)
+		}
+	}
+	if n := CPUs(); n < 1 || n > runtime.NumCPU() {
+		t.Errorf("CPUs() = %d of %d", n, runtime.NumCPU())
+	}
+}
+
+func TestProbe(t *testing.T) {
+	info := Probe()
+	if info.Engine == "uring" {
+		have := map[string]bool{}
+		for _, f := range info.Features {
+			have[f.Name] = f.Have
+			if f.Kernel == "" {
+				t.Errorf("feature %q does not say which kernel has it", f.Name)
+			}
+		}
+		if len(have) < 5 {
+			t.Errorf("features %v", info.Features)
+		}
+	}
+	if info.Engine == "" || info.Reason == "" || info.NoFile == 0 {
+		t.Errorf("%+v", info)
+	}
+}

@@ -1,0 +1,339 @@
+package reactor
+
+import (
+	"log/slog"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/internal/invariants"
+)
+
+// batch is how many completions a turn dispatches at the most.
+const batch = 256
+
+// trimEvery is how often a loop looks for memory that a burst left behind.
+const trimEvery = time.Second
+
+// Sink is a party that waits for completions: a connection, a listener.
+type Sink interface {
+	// Complete hands over one completion. Bytes in c.In that are not taken
+	// are released behind it.
+	Complete(l *Loop, c *aio.Completion)
+	// Stop asks the party to end: at its own pace, or at once if hard is set.
+	// It ends by Detach. It may be asked more than once.
+	Stop(l *Loop, hard bool)
+	// Panicked says that a handler that ran for the party has panicked. The
+	// loop has logged and counted it.
+	Panicked(l *Loop, value any)
+}
+
+// Flusher is a party that collects work during a turn and submits it at the end.
+type Flusher interface {
+	Flush(l *Loop)
+}
+
+// task is a function to run, and the party for which it runs.
+type task struct {
+	owner Sink
+	fn    func()
+}
+
+// Loop is one core's world: an engine, its memory, and who waits for what.
+//
+// Thread: a *Loop is seen only by code that runs on it. Keep a Remote elsewhere.
+type Loop struct {
+	id          int
+	engine      aio.Engine
+	caps        aio.Caps
+	small, bulk *buf.Pool
+	log         *slog.Logger
+	clock       func() time.Duration
+
+	table slots
+	wheel wheel
+	trim  Timer
+
+	// One turn. The cursors live here, so that a phase that a panic has
+	// interrupted goes on behind it.
+	done      [batch]aio.Completion
+	n, next   int
+	now       time.Duration
+	nowValid  bool
+	dirty     []Flusher
+	flushNext int
+	later     []task // filled by Defer
+	running   []task // being run
+	runNext   int
+	mail      []func(*Loop)
+	mailNext  int
+	current   Sink
+
+	box      mailbox
+	stopping bool
+
+	start chan bool     // tells the thread to run, or to end at once
+	gone  chan struct{} // closed when the thread has ended
+
+	parties int // attached
+	panics  uint64
+	turns   uint64
+	posts   uint64
+}
+
+// LoopConfig is what a Loop is made of. Only tests make one by hand.
+type LoopConfig struct {
+	ID          int
+	Engine      aio.Engine
+	Small, Bulk *buf.Pool
+	Logger      *slog.Logger
+	// Clock returns the time since some start. Default: the monotonic clock.
+	Clock func() time.Duration
+}
+
+// NewLoop returns a loop that the caller turns by hand. Everybody but the
+// tests of a simulated kernel uses Start.
+func NewLoop(cfg LoopConfig) *Loop {
+	l := &Loop{id: cfg.ID, engine: cfg.Engine, caps: cfg.Engine.Caps(), small: cfg.Small, bulk: cfg.Bulk, log: cfg.Logger, clock: cfg.Clock}
+	if l.log == nil {
+		l.log = slog.Default()
+	}
+	if l.clock == nil {
+		start := time.Now()
+		l.clock = func() time.Duration { return time.Since(start) }
+	}
+	l.table.init()
+	l.trim.fn = func() { l.trimPools() }
+	return l
+}
+
+// ID returns the number of the loop in its group, from 0.
+func (l *Loop) ID() int { return l.id }
+
+// Caps returns what the engine can do.
+func (l *Loop) Caps() aio.Caps { return l.caps }
+
+// Small returns the loop's pool of small blocks, for small traffic.
+func (l *Loop) Small() *buf.Pool { return l.small }
+
+// Bulk returns the loop's pool of large blocks, into which it receives.
+func (l *Loop) Bulk() *buf.Pool { return l.bulk }
+
+// Now returns the monotonic time since the loop was made, taken once a turn.
+func (l *Loop) Now() time.Duration {
+	if !l.nowValid {
+		l.now, l.nowValid = l.clock(), true
+	}
+	return l.now
+}
+
+// Stopping reports whether the loop has been asked to end.
+func (l *Loop) Stopping() bool { return l.stopping }
+
+// Submit passes op to the engine.
+func (l *Loop) Submit(op *aio.Op) { l.engine.Submit(op) }
+
+// Try sends at once what the kernel takes of op; see aio.Engine.
+func (l *Loop) Try(op *aio.Op) int { return l.engine.Try(op) }
+
+// Attach gives s a token under which completions reach it.
+func (l *Loop) Attach(s Sink) aio.Token {
+	l.parties++
+	return l.table.attach(s)
+}
+
+// Detach ends t. Completions that still come for it reach nobody.
+func (l *Loop) Detach(t aio.Token) {
+	if l.table.detach(t) {
+		l.parties--
+	}
+}
+
+// Lookup returns the party that t names, or nil when it is gone.
+func (l *Loop) Lookup(t aio.Token) Sink { return l.table.lookup(t) }
+
+// Touch has f flushed at the end of this turn. The caller keeps it from being
+// touched twice.
+func (l *Loop) Touch(f Flusher) { l.dirty = append(l.dirty, f) }
+
+// Defer runs fn in the next turn, for the party that runs now. Work that has no
+// bound goes on by Defer, so that others have their turn between.
+func (l *Loop) Defer(fn func()) { l.later = append(l.later, task{l.current, fn}) }
+
+// As names the party for which the loop runs from here to the end of the
+// callback: the one that ends if the callback panics.
+func (l *Loop) As(s Sink) { l.current = s }
+
+// Turn runs the loop once: it waits up to limit for the first event (limit < 0:
+// without end), dispatches, runs timers, mail and deferred work, and flushes.
+func (l *Loop) Turn(limit time.Duration) error {
+	n, err := l.engine.Wait(l.done[:], l.patience(limit))
+	l.box.asleep.Store(false)
+	if err != nil {
+		return err
+	}
+	l.turns++
+	l.nowValid = false
+	l.n, l.next = n, 0
+	l.run((*Loop).dispatch)
+	if l.wheel.armed > 0 {
+		l.wheel.advance(tick(l.Now()))
+		l.run((*Loop).expire)
+	}
+	if l.box.waiting.Load() {
+		l.mail, l.mailNext = l.box.empty(l.mail), 0
+		l.posts += uint64(len(l.mail))
+		l.run((*Loop).deliver)
+	}
+	if len(l.later) > 0 {
+		l.running, l.later, l.runNext = l.later, l.running[:0], 0
+		l.run((*Loop).runDeferred)
+	}
+	l.run((*Loop).flush)
+	return nil
+}
+
+// patience returns how long the wait may last, and announces the sleep so
+// that who posts from now on wakes the loop.
+func (l *Loop) patience(limit time.Duration) time.Duration {
+	if len(l.later) > 0 || len(l.dirty) > 0 {
+		return 0
+	}
+	if at, ok := l.wheel.next(); ok {
+		d := max(0, time.Duration(at)*time.Millisecond-l.clock())
+		if limit < 0 || d < limit {
+			limit = d
+		}
+	}
+	if limit != 0 {
+		l.box.asleep.Store(true)
+		if l.box.waiting.Load() {
+			return 0
+		}
+	}
+	return limit
+}
+
+// run runs a phase to its end, over the panics of handlers.
+func (l *Loop) run(phase func(*Loop)) {
+	for !l.guarded(phase) {
+	}
+}
+
+func (l *Loop) guarded(phase func(*Loop)) (done bool) {
+	defer func() {
+		if !done {
+			l.recovered(recover())
+		}
+	}()
+	phase(l)
+	return true
+}
+
+// recovered is the edge at which a handler's panic ends.
+func (l *Loop) recovered(value any) {
+	if v, ours := value.(invariants.Violation); ours {
+		panic(v) // Our own broken rule: a loop in an unknown state must not go on.
+	}
+	l.panics++
+	l.log.Error("handler panicked", "loop", l.id, "panic", value, "stack", string(debug.Stack()))
+	if l.next > 0 && l.next <= l.n {
+		l.done[l.next-1].In.Release()
+	}
+	if s := l.current; s != nil {
+		l.current = nil
+		s.Panicked(l, value)
+	}
+}
+
+func (l *Loop) dispatch() {
+	for l.next < l.n {
+		c := &l.done[l.next]
+		l.next++
+		if s := l.table.lookup(c.Token); s != nil {
+			l.current = s
+			s.Complete(l, c)
+		}
+		c.In.Release() // Whoever keeps the bytes has taken them out of c.
+	}
+	l.current = nil
+}
+
+func (l *Loop) expire() {
+	for t := l.wheel.pop(); t != nil; t = l.wheel.pop() {
+		l.current = t.owner
+		t.fn()
+	}
+	l.current = nil
+}
+
+func (l *Loop) deliver() {
+	for l.mailNext < len(l.mail) {
+		fn := l.mail[l.mailNext]
+		l.mail[l.mailNext] = nil
+		l.mailNext++
+		l.current = nil
+		fn(l)
+	}
+	l.current = nil
+}
+
+func (l *Loop) runDeferred() {
+	for l.runNext < len(l.running) {
+		t := l.running[l.runNext]
+		l.running[l.runNext] = task{}
+		l.runNext++
+		l.current = t.owner
+		t.fn()
+	}
+	l.current = nil
+}
+
+// flush lets the touched parties submit. Those that are touched meanwhile, by
+// a handler that runs inside, have their turn before the loop sleeps.
+func (l *Loop) flush() {
+	for l.flushNext < len(l.dirty) {
+		f := l.dirty[l.flushNext]
+		l.dirty[l.flushNext] = nil
+		l.flushNext++
+		if s, ok := f.(Sink); ok {
+			l.current = s
+		}
+		f.Flush(l)
+	}
+	l.current = nil
+	l.dirty, l.flushNext = l.dirty[:0], 0
+	if !l.trim.Armed() && (l.bulk.Idle() || l.small.Idle()) {
+		l.schedule(&l.trim, trimEvery)
+	}
+}
+
+func (l *Loop) trimPools() {
+	l.bulk.Trim()
+	l.small.Trim()
+}
+
+// stop asks every party to end; hard says at once.
+func (l *Loop) stop(hard bool) {
+	l.stopping = true
+	for i := range l.table.list {
+		if s := l.table.list[i].sink; s != nil {
+			l.current = s
+			s.Stop(l, hard)
+		}
+	}
+	l.current = nil
+}
+
+// idle reports whether nobody is left on a loop that was asked to end.
+func (l *Loop) idle() bool {
+	return l.stopping && l.parties == 0 && len(l.later) == 0 && len(l.dirty) == 0
+}
+
+// lastID numbers the connections of the process.
+var lastID atomic.Uint64
+
+// NextID returns a number that no other call in this process returns; they count up.
+func (l *Loop) NextID() uint64 { return lastID.Add(1) }

@@ -1,0 +1,196 @@
+package reactor
+
+import (
+	"math/bits"
+	"time"
+)
+
+// The wheel has a slot for each millisecond of the next 64, for each 64
+// milliseconds of the next 4096, and so on: six levels reach two years.
+const (
+	wheelBits   = 6
+	wheelSlots  = 1 << wheelBits
+	wheelLevels = 6
+	wheelReach  = 1<<(wheelBits*wheelLevels) - 1
+)
+
+// Timer runs a function on its loop once, unless it is stopped before.
+//
+// Thread: its loop.
+type Timer struct {
+	loop  *Loop
+	owner Sink
+	fn    func()
+	when  int64 // tick
+	in    *timers
+	next  *Timer
+	prev  **Timer // what points here
+}
+
+// timers is a list in the order of arrival.
+type timers struct {
+	head *Timer
+	tail **Timer
+}
+
+func (l *timers) push(t *Timer) {
+	if l.head == nil {
+		l.tail = &l.head
+	}
+	t.in, t.next, t.prev = l, nil, l.tail
+	*l.tail = t
+	l.tail = &t.next
+}
+
+func (l *timers) remove(t *Timer) {
+	*t.prev = t.next
+	if t.next != nil {
+		t.next.prev = t.prev
+	} else {
+		l.tail = t.prev
+	}
+	t.in, t.next, t.prev = nil, nil, nil
+}
+
+// AfterFunc runs fn on the loop after d, for owner: the party that ends if fn
+// panics. d is rounded up to a millisecond.
+func (l *Loop) AfterFunc(d time.Duration, owner Sink, fn func()) *Timer {
+	t := &Timer{loop: l, owner: owner, fn: fn}
+	l.schedule(t, d)
+	return t
+}
+
+// Armed reports whether the function is still to run.
+func (t *Timer) Armed() bool { return t.in != nil }
+
+// Stop disarms t and reports whether the function was still to run.
+func (t *Timer) Stop() bool {
+	if t.in == nil {
+		return false
+	}
+	t.loop.wheel.remove(t)
+	return true
+}
+
+// Reset arms t anew, d from now.
+func (t *Timer) Reset(d time.Duration) {
+	t.Stop()
+	t.loop.schedule(t, d)
+}
+
+func (l *Loop) schedule(t *Timer, d time.Duration) {
+	now := l.Now()
+	if l.wheel.armed == 0 {
+		l.wheel.advance(tick(now)) // nothing was armed, so nobody has turned it
+	}
+	t.loop = l
+	t.when = tick(now + max(0, d) + time.Millisecond - 1)
+	l.wheel.add(t)
+}
+
+// tick returns the last whole millisecond at d.
+func tick(d time.Duration) int64 { return int64(d / time.Millisecond) }
+
+// wheel holds timers by the millisecond at which they are due.
+type wheel struct {
+	now     int64               // what was due up to here is in expired
+	armed   int                 // timers in slots and in expired
+	used    [wheelLevels]uint64 // bit i: slot i may hold a timer
+	slots   [wheelLevels][wheelSlots]timers
+	expired timers
+}
+
+func (w *wheel) add(t *Timer) {
+	w.armed++
+	w.place(t, max(t.when, w.now+1))
+}
+
+// place puts t into the slot for tick at, on the level that resolves it.
+func (w *wheel) place(t *Timer, at int64) {
+	at = min(at, w.now+wheelReach) // What is farther is dealt out again then.
+	level := 0
+	if d := at - w.now; d >= wheelSlots {
+		level = (bits.Len64(uint64(d)) - 1) / wheelBits
+	}
+	slot := at >> (level * wheelBits) & (wheelSlots - 1)
+	w.slots[level][slot].push(t)
+	w.used[level] |= 1 << slot
+}
+
+func (w *wheel) remove(t *Timer) {
+	w.armed--
+	t.in.remove(t) // The bit in used stays: at worst one turn too many.
+}
+
+// pop takes the next timer that is due, or returns nil.
+func (w *wheel) pop() *Timer {
+	t := w.expired.head
+	if t != nil {
+		w.remove(t)
+	}
+	return t
+}
+
+// next returns the tick at which the wheel has work.
+func (w *wheel) next() (at int64, ok bool) {
+	if w.armed == 0 {
+		return 0, false
+	}
+	if w.expired.head != nil {
+		return w.now, true
+	}
+	return w.nextSlot()
+}
+
+// nextSlot returns the tick at which the next used slot begins.
+func (w *wheel) nextSlot() (at int64, ok bool) {
+	for level, used := range w.used {
+		if used == 0 {
+			continue
+		}
+		// Bit i of ahead is the slot i+1 places on; the present one is 64 on.
+		here := w.now >> (level * wheelBits)
+		ahead := bits.RotateLeft64(used, -int((here+1)&(wheelSlots-1)))
+		begin := (here + 1 + int64(bits.TrailingZeros64(ahead))) << (level * wheelBits)
+		if !ok || begin < at {
+			at, ok = begin, true
+		}
+	}
+	return at, ok
+}
+
+// advance moves the wheel to tick now and collects what is due in expired.
+func (w *wheel) advance(now int64) {
+	for {
+		at, ok := w.nextSlot()
+		if !ok || at > now {
+			w.now = max(w.now, now)
+			return
+		}
+		w.now = at
+		for level := wheelLevels - 1; level >= 0; level-- {
+			if at&(1<<(level*wheelBits)-1) == 0 {
+				w.deal(level, int(at>>(level*wheelBits)&(wheelSlots-1)))
+			}
+		}
+	}
+}
+
+// deal empties a slot whose time has come: to expired, or to lower levels.
+func (w *wheel) deal(level, slot int) {
+	w.used[level] &^= 1 << slot
+	from := &w.slots[level][slot]
+	var far timers // A timer beyond the reach comes back to this very slot.
+	for t := from.head; t != nil; t = from.head {
+		from.remove(t)
+		far.push(t)
+	}
+	for t := far.head; t != nil; t = far.head {
+		far.remove(t)
+		if t.when <= w.now {
+			w.expired.push(t)
+		} else {
+			w.place(t, t.when)
+		}
+	}
+}
