@@ -142,7 +142,7 @@ type Op struct {
 type Completion struct {
 	Token  Token
 	Kind   Kind
-	First  bool // Res is the result, and the turn of the operation is over
+	First  bool // Res is a result; for Send also: its turn is over. Recv and Accept set it each time
 	Final  bool // nothing more will come for this operation; its bytes are back
 	Copied bool // Send: the kernel copied what it was asked to send without a copy
 	Batch  uint16

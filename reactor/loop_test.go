@@ -47,7 +47,6 @@ type sink struct {
 	done     []aio.Completion
 	panics   int
 	stops    int
-	onDone   func()
 	detach   func()
 	complete func(c *aio.Completion)
 }

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"github.com/penstock-go/penstock/aio"
 )
@@ -179,7 +178,7 @@ func (f *Fake) checkLent(o *op) {
 // checkSlice panics when Op.Out, the slice, changed before the first completion.
 func (f *Fake) checkSlice(o *op) {
 	for i, p := range o.Out {
-		if unsafe.SliceData(p) != unsafe.SliceData(o.lent[i]) || len(p) != len(o.lent[i]) {
+		if len(p) != len(o.lent[i]) || &p[0] != &o.lent[i][0] {
 			broken("element %d of Op.Out of %+v changed before the first completion", i, o.Token)
 		}
 	}

@@ -36,7 +36,6 @@ type echo struct {
 	full    bool
 	armed   bool
 	eof     bool
-	sent    int
 }
 
 func (e *echo) pump() {

@@ -1,0 +1,312 @@
+package firehose
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strconv"
+	"time"
+
+	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/reactor"
+)
+
+const (
+	// message is the bytes of one message of SEND.
+	message = reactor.BulkBlock
+	// heldInput is from how many bytes of unserved input on reading pauses: a
+	// client that asks and asks, and does not read, costs no more than this and
+	// what is received at once.
+	heldInput = 4 << 10
+	// turnWork bounds the work of one turn, in bytes hashed: 128 KiB are less
+	// than half a millisecond, and many times what the turn itself costs.
+	turnWork = 128 << 10
+	// itemWork is what a message, a refusal or a command costs, however short.
+	itemWork = 64
+	// inputKept is the capacity that an idle session keeps for its next line.
+	inputKept = 1 << 10
+)
+
+// session is one connection's input, and its command in progress.
+type session struct {
+	handler *Handler
+	c       *conn.Conn // nil once the connection has closed
+
+	in     []byte // input that is not served yet, from at on
+	at     int
+	eof    bool // the client sends no more
+	paused bool // reading is paused: too much of in is unserved
+	over   bool // nothing more is served
+
+	busy     bool   // pump runs, so what it calls must not start it again
+	deferred bool   // resume runs in the next turn
+	resume   func() // made once: Defer must not allocate
+	work     int    // done in this turn, in bytes
+
+	cmd    command // with seed in seed; verb none: the next line is due
+	begun  bool    // cmd has waited for the queue
+	seed   [MaxSeed + 1 + 10]byte
+	done   int64 // send: bytes sent; flood: messages sent or refused
+	stream Stream
+	msg    []byte // flood: the message that was admitted
+	built  int    // its bytes that are there; 0: not admitted yet
+
+	grace   *reactor.Timer // quit: gives up when the peer takes nothing
+	pending int            // quit: at the last look
+}
+
+// input takes what the client sent.
+func (s *session) input(p []byte) {
+	if s.over {
+		return
+	}
+	if s.at > 0 {
+		s.in = s.in[:copy(s.in, s.in[s.at:])]
+		s.at = 0
+	}
+	s.in = append(s.in, p...)
+	s.pump()
+}
+
+// pump serves as far as input, queue and the bound of a turn allow, and then
+// pauses or resumes reading.
+func (s *session) pump() {
+	if s.busy || s.deferred || s.c == nil {
+		return
+	}
+	s.busy, s.work = true, 0
+	for !s.over && s.next() && s.ready() && s.step() {
+		s.cmd, s.begun, s.msg = command{}, false, nil
+	}
+	s.busy = false
+	rest := len(s.in) - s.at
+	if s.over || rest == 0 && cap(s.in) > inputKept {
+		s.in, s.at = nil, 0
+	}
+	switch {
+	case s.over:
+		s.msg = nil
+	case rest < heldInput && s.paused:
+		s.paused = false
+		s.c.ResumeRead()
+	case rest >= heldInput && !s.paused:
+		s.paused = true
+		s.c.PauseRead()
+	}
+}
+
+// next reports whether there is a command to serve; if not, it waits for input.
+func (s *session) next() bool {
+	if s.cmd.verb != none {
+		return true
+	}
+	rest := s.in[s.at:]
+	end := bytes.IndexByte(rest, '\n')
+	if end < 0 {
+		s.incomplete(rest)
+		return false
+	}
+	s.at += end + 1
+	cmd, err := parse(rest[:end])
+	if err != nil {
+		s.fail(err)
+		return false
+	}
+	s.cmd = cmd
+	s.cmd.seed = s.seed[:copy(s.seed[:], cmd.seed)] // The line goes away.
+	return true
+}
+
+// incomplete ends the session when rest, which has no LF, cannot become a line.
+func (s *session) incomplete(rest []byte) {
+	switch {
+	case len(bytes.TrimSuffix(rest, []byte{'\r'})) > MaxLine:
+		s.fail(errLong)
+	case s.eof && len(rest) > 0:
+		s.fail(errPartial)
+	case s.eof:
+		s.over = true
+		s.c.Close()
+	}
+}
+
+// fail answers a line that was not understood, and closes.
+func (s *session) fail(err error) {
+	s.over = true
+	s.c.CloseError(conn.ProtocolError, err, []byte("ERR "+err.Error()+"\n"))
+}
+
+// ready reports whether the command may begin: one that comes while the queue
+// is full waits for the drain.
+func (s *session) ready() bool {
+	if s.begun {
+		return true
+	}
+	if s.c.IsFull() {
+		if s.cmd.verb == quit && s.grace == nil {
+			s.watch()
+		}
+		return false
+	}
+	s.begun, s.done = true, 0
+	if s.cmd.verb == send {
+		s.stream.Reset(s.cmd.seed)
+	}
+	return true
+}
+
+// watch closes a connection whose QUIT waits for a peer that takes nothing: a
+// flush is what it asked for, and a flush has a bound.
+func (s *session) watch() {
+	patience := s.handler.Patience
+	if patience <= 0 {
+		patience = conn.DefaultCloseTimeout
+	}
+	s.pending = s.c.Pending()
+	s.grace = s.c.Loop().AfterFunc(patience, s.c, func() { s.look(patience) })
+}
+
+func (s *session) look(patience time.Duration) {
+	switch n := s.c.Pending(); {
+	case s.over:
+	case n < s.pending:
+		s.pending = n
+		s.grace.Reset(patience)
+	default:
+		s.over = true
+		s.c.Close()
+	}
+}
+
+// step goes on with the command and reports whether it is done.
+func (s *session) step() bool {
+	if s.exhausted() {
+		return false
+	}
+	s.work += itemWork
+	switch s.cmd.verb {
+	case send:
+		return s.send()
+	case flood:
+		return s.flood()
+	}
+	s.over = true // What follows QUIT is not served.
+	// Close would tell EOF if the client had ended its side meanwhile.
+	s.c.CloseError(conn.Local, nil, nil)
+	return false
+}
+
+// send is the producer that waits: it stops at Full and goes on at the drain.
+func (s *session) send() bool {
+	for s.done < s.cmd.count {
+		if s.c.IsFull() || s.exhausted() {
+			return false
+		}
+		n := int(min(message, s.cmd.count-s.done))
+		b := s.block(n)
+		if b.IsZero() { // No memory just now.
+			s.later()
+			return false
+		}
+		_, _ = s.stream.Read(b.Room()[:n])
+		b.Extend(n)
+		if st := s.c.Send(&b); st == conn.Rejected || st == conn.Closed {
+			b.Release()
+			s.over = true // It closes; what was admitted arrives.
+			return false
+		}
+		s.done += int64(n)
+		s.work += n + itemWork
+	}
+	return true
+}
+
+// block returns memory for n bytes, in a small block where they fit.
+func (s *session) block(n int) buf.Buf {
+	if n <= reactor.SmallBlock {
+		return s.c.Loop().Small().Get()
+	}
+	return s.c.Loop().Bulk().Get()
+}
+
+// flood is the producer that never waits: what is refused is counted and
+// dropped, and not even hashed.
+func (s *session) flood() bool {
+	size := HeadSize + s.cmd.size
+	for s.done < s.cmd.count {
+		if s.exhausted() {
+			return false
+		}
+		if s.built == 0 {
+			switch s.c.Admit(size) {
+			case conn.Rejected:
+				if hear := s.handler.Rejected; hear != nil {
+					hear(s.c, size)
+				}
+				s.work += itemWork
+				s.done++
+				continue
+			case conn.Closed:
+				s.over = true
+				return false
+			}
+			s.compose(size)
+		}
+		if !s.build() {
+			s.later()
+			return false
+		}
+		if _, err := s.c.Write(s.msg); err != nil {
+			s.over = true
+			return false
+		}
+		s.built = 0
+		s.work += itemWork
+		s.done++
+	}
+	return true
+}
+
+// compose writes the head of message s.done, and resets the stream to its seed.
+func (s *session) compose(size int) {
+	if s.msg == nil {
+		s.msg = make([]byte, size)
+	}
+	binary.BigEndian.PutUint32(s.msg, uint32(s.done))
+	binary.BigEndian.PutUint32(s.msg[4:], uint32(s.cmd.size))
+	s.built = HeadSize
+	seed := append(s.cmd.seed, '.')
+	s.stream.Reset(strconv.AppendInt(seed, s.done, 10))
+}
+
+// build fills the message as far as the turn allows: one of 16 MiB takes some
+// fifty milliseconds, for which other connections must not wait.
+func (s *session) build() (complete bool) {
+	n := min(len(s.msg)-s.built, max(itemWork, turnWork-s.work))
+	_, _ = s.stream.Read(s.msg[s.built : s.built+n])
+	s.built += n
+	s.work += n
+	return s.built == len(s.msg)
+}
+
+// exhausted reports whether the turn's work is done, and goes on in the next.
+func (s *session) exhausted() bool {
+	if s.work < turnWork {
+		return false
+	}
+	s.later()
+	return true
+}
+
+func (s *session) later() {
+	s.deferred = true
+	s.c.Loop().Defer(s.resume)
+}
+
+// end forgets the connection, which has closed.
+func (s *session) end() {
+	s.c, s.over, s.in, s.msg = nil, true, nil, nil
+	if s.grace != nil {
+		s.grace.Stop()
+	}
+}
