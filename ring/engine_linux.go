@@ -1,0 +1,258 @@
+//go:build amd64 || arm64 || loong64 || ppc64le || riscv64
+
+package ring
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// Kinds of our own, beside those of aio, in the user data of entries.
+const (
+	kindSendOpt aio.Kind = 8 + iota // the batch is an index into optimisticSends.list
+	kindWake
+	kindIgnore // what has no completion: cancel and close, when they fail
+)
+
+const (
+	engineMaxOut = 64 // elements of Op.Out
+	recvGroup    = 0
+	// flushAttempts bounds how often Submit tries to make room. A kernel that
+	// takes nothing that often has no memory, and the operation fails instead.
+	flushAttempts = 16
+)
+
+// Engine is io_uring behind [aio.Engine].
+//
+// Small sends are optimistic: they are decided while they are submitted, and
+// the kernel says nothing when all was taken, so that a send neither ends the
+// wait nor costs an answer. Received bytes arrive in blocks of the pool, through
+// one ring of provided buffers.
+//
+// Thread: that of aio.Engine; the kernel enforces it.
+type Engine struct {
+	ring  *Ring
+	caps  aio.Caps
+	stats aio.Stats
+	wake  waker
+	recv  recvBuffers
+	sends optimisticSends
+	arena arena // message headers of sends that are not submitted yet
+
+	zcFlags uint16
+	slots   []slot
+
+	inflight int  // operations that owe a final completion
+	lent     int  // those of them that owe only the notification of a zero-copy send
+	prompt   bool // a send that is not submitted yet must not wait for an event
+	woken    bool // this Wait has seen a wake
+	overflow bool // the kernel had to keep completions, and still does
+	err      error
+
+	answers answers
+}
+
+// slot is what the engine remembers of a party, four bytes by Token.Slot.
+type slot struct {
+	batch uint16 // of its last send that was not optimistic
+	fed   bool   // it received bytes since it starved last
+}
+
+var _ aio.Engine = (*Engine)(nil)
+
+// slot returns the record of a slot; the table grows to the highest one used.
+func (e *Engine) slot(i uint32) *slot {
+	if n := int(i) + 1; n > len(e.slots) {
+		e.slots = append(e.slots, make([]slot, max(n, 2*len(e.slots))-len(e.slots))...)
+	}
+	return &e.slots[i]
+}
+
+func (c EngineConfig) check() (EngineConfig, error) {
+	if c.Pool == nil {
+		return c, errors.New("ring: an engine needs a pool")
+	}
+	if c.Entries == 0 {
+		c.Entries = DefaultEngineEntries
+	}
+	if c.RecvBuffers == 0 {
+		c.RecvBuffers = DefaultRecvBuffers
+	}
+	if c.RecvBuffers < 1 || c.RecvBuffers > maxBufRing || bits.OnesCount(uint(c.RecvBuffers)) != 1 {
+		return c, fmt.Errorf("ring: %d receive buffers are no power of two up to %d", c.RecvBuffers, maxBufRing)
+	}
+	return c, nil
+}
+
+// NewEngine opens an engine on the calling thread, which then owns it.
+//
+// Errors: as of New; an *UnavailableError also when the kernel lacks what the
+// engine cannot do without (see the package documentation).
+func NewEngine(cfg EngineConfig) (*Engine, error) {
+	cfg, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{}
+	if err := e.open(cfg); err != nil {
+		return nil, errors.Join(err, e.shut())
+	}
+	return e, nil
+}
+
+func (e *Engine) open(cfg EngineConfig) (err error) {
+	rc := Config{Entries: cfg.Entries, CQEntries: cfg.CQEntries, Hide: cfg.Hide}
+	for {
+		if e.ring, err = New(rc); err != nil {
+			e.ring = nil
+			return err
+		}
+		if lacks := engineNeeds &^ e.ring.have; lacks != 0 {
+			return missing(lacks)
+		}
+		err = e.recv.open(e.ring, cfg)
+		// The ring itself may have used up the locked memory: a smaller one
+		// leaves some for the buffer ring.
+		n := uint32(e.ring.Entries())
+		if !errors.Is(err, unix.ENOMEM) || n <= MinEntries {
+			break
+		}
+		_ = e.ring.Close()
+		rc.Entries, rc.CQEntries = n/2, 0
+	}
+	if err != nil {
+		return err
+	}
+	if e.arena, err = newArena(); err != nil {
+		return err
+	}
+	if err := e.wake.open(); err != nil {
+		return err
+	}
+	e.ring.enters = 0 // those of the probe
+	e.setCaps()
+	e.armWake()
+	return nil
+}
+
+func (e *Engine) setCaps() {
+	have := e.ring.have
+	const zc = featSendZC | featSendmsgZC
+	e.caps = aio.Caps{Engine: "uring", ZeroCopy: have&zc == zc, MaxOut: engineMaxOut, Features: have.list()}
+	if have&featSendZCReportUsage != 0 {
+		e.zcFlags = SendZCReportUsage
+	}
+}
+
+// Caps implements aio.Engine.
+func (e *Engine) Caps() aio.Caps { return e.caps }
+
+// Stats implements aio.Engine. Completed counts optimistic sends too, for which
+// the kernel's silence is the answer.
+func (e *Engine) Stats() aio.Stats {
+	s := e.stats
+	if e.ring != nil {
+		s.Enters = e.ring.enters
+	}
+	return s
+}
+
+// Wake implements aio.Engine.
+//
+// Thread: any, also during and after Close.
+func (e *Engine) Wake() { e.wake.wake() }
+
+// Submit implements aio.Engine. An entry is queued and leaves with the next
+// Wait, or earlier when the submission queue is full.
+func (e *Engine) Submit(op *aio.Op) {
+	switch op.Kind {
+	case aio.Send:
+		e.submitSend(op)
+	case aio.Recv:
+		if e.recv.starving {
+			s := e.slot(op.Token.Slot)
+			e.recv.queue(starvedRecv{op.Token, op.FD}, s.fed)
+			s.fed = false
+			return
+		}
+		e.armRecv(op.Token, op.FD)
+	case aio.Accept:
+		s := e.entry()
+		if s == nil {
+			e.refuse(op.Token, op.Kind, 0)
+			return
+		}
+		s.PrepAcceptMultishot(op.FD, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		s.UserData = op.Token.Pack(aio.Accept, 0)
+		e.inflight++
+	case aio.Cancel:
+		e.submitCancel(op)
+	case aio.Close:
+		s := e.entry()
+		if s == nil {
+			_ = unix.Close(int(op.FD))
+			return
+		}
+		s.PrepClose(op.FD)
+		s.UserData, s.Flags = aio.Token{}.Pack(kindIgnore, 0), SQECQESkipSuccess
+	case aio.Shutdown: // A system call: the ring would give it to a worker thread.
+		_ = unix.Shutdown(int(op.FD), unix.SHUT_WR)
+	case aio.Reset:
+		_ = sys.Reset(int(op.FD))
+	}
+}
+
+// submitCancel never looks at the result: it differs between kernels, and the
+// operation's own final completion tells all.
+func (e *Engine) submitCancel(op *aio.Op) {
+	batch := uint16(0)
+	switch op.Target {
+	case aio.Recv:
+		if e.recv.unstarve(op.Token) {
+			e.answers.push(CQE{UserData: op.Token.Pack(aio.Recv, 0), Res: -int32(unix.ECANCELED)})
+			return
+		}
+	case aio.Send:
+		// At most one send of a party is without its first completion, and
+		// optimistic ones never are when a cancel could find them.
+		batch = e.slot(op.Token.Slot).batch
+	}
+	if s := e.entry(); s != nil {
+		s.PrepCancel(op.Token.Pack(op.Target, batch), 0)
+		s.UserData, s.Flags = aio.Token{}.Pack(kindIgnore, 0), SQECQESkipSuccess
+	}
+}
+
+// entry returns the next free entry, after a flush if it must be, or nil.
+func (e *Engine) entry() *SQE {
+	for range flushAttempts {
+		if s := e.ring.SQE(); s != nil {
+			return s
+		}
+		e.flush()
+	}
+	return nil
+}
+
+// flush submits without waiting. What it learns is kept for the next Wait.
+func (e *Engine) flush() {
+	e.enter(false, 0, noDeadline)
+	if e.ring.Pending() > 0 {
+		// The kernel takes nothing while it cannot put answers anywhere.
+		e.spill()
+	}
+	e.stashSends()
+}
+
+// refuse fails an operation that the kernel will never see.
+func (e *Engine) refuse(t aio.Token, k aio.Kind, batch uint16) {
+	if k == aio.Send {
+		e.answers.sends++
+	}
+	e.answers.push(CQE{UserData: t.Pack(k, batch), Res: -int32(unix.ENOMEM)})
+}

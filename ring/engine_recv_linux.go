@@ -1,0 +1,186 @@
+//go:build amd64 || arm64 || loong64 || ppc64le || riscv64
+
+package ring
+
+import (
+	"slices"
+
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/buf"
+	"golang.org/x/sys/unix"
+)
+
+// recvBuffersFirst is how many blocks an engine offers before the first
+// starvation. The kernel uses them in turn, so each is touched sooner or later.
+const recvBuffersFirst = 64
+
+// recvBuffers are the blocks that wait in the kernel for data, and the receives
+// that wait for blocks.
+type recvBuffers struct {
+	ring   *BufRing
+	pool   *buf.Pool
+	held   []buf.Buf // by id: what the kernel may write to
+	free   []uint16  // ids without a block
+	target int       // blocks to offer; doubles up to len(held)
+	dry    bool      // the pool had no block when it was asked last
+
+	grow     bool // the next refill may raise the target
+	starving bool // a receive found no block, and half of them are not back yet
+	starved  []starvedRecv
+	hungry   int // the first of starved, which got nothing since they starved before
+}
+
+type starvedRecv struct {
+	token aio.Token
+	fd    int32
+}
+
+func (r *recvBuffers) open(ring *Ring, cfg EngineConfig) (err error) {
+	if r.ring, err = ring.NewBufRing(recvGroup, cfg.RecvBuffers); err != nil {
+		r.ring = nil
+		return err
+	}
+	r.pool = cfg.Pool
+	r.held = make([]buf.Buf, cfg.RecvBuffers)
+	r.free = make([]uint16, cfg.RecvBuffers)
+	for i := range r.free {
+		r.free[i] = uint16(len(r.free) - 1 - i)
+	}
+	r.target = min(recvBuffersFirst, cfg.RecvBuffers)
+	return nil
+}
+
+// offered returns how many blocks the kernel has.
+func (r *recvBuffers) offered() int { return len(r.held) - len(r.free) }
+
+// refill offers blocks up to the target, with one store to the shared tail.
+func (r *recvBuffers) refill() {
+	if r.grow {
+		r.grow = false
+		if !r.dry { // a ring that the pool cannot fill is long enough
+			r.target = min(2*r.target, len(r.held))
+		}
+	}
+	n := r.target - r.offered()
+	if n <= 0 {
+		return
+	}
+	r.dry = false
+	before := r.offered()
+	for ; n > 0; n-- {
+		b := r.pool.Get()
+		if b.IsZero() {
+			r.dry = true
+			break
+		}
+		id := r.free[len(r.free)-1]
+		r.free = r.free[:len(r.free)-1]
+		r.ring.Add(b.Room(), id)
+		r.held[id] = b
+	}
+	if r.offered() > before {
+		r.ring.Commit()
+	}
+}
+
+// take moves the block with this id out of the kernel's hands.
+func (r *recvBuffers) take(id uint16) buf.Buf {
+	r.free = append(r.free, id)
+	return r.held[id].Take()
+}
+
+// starve notes that a receive found no block. The ring grows, once a turn; when
+// the pool cannot fill it, receives are armed as blocks come back.
+func (r *recvBuffers) starve() {
+	r.starving, r.grow = true, true
+}
+
+// ready returns how many starved receives may be armed now. Half of the ring
+// is enough for all of them. While the pool is dry that may never come, so then
+// each block lets one more try.
+func (r *recvBuffers) ready() int {
+	if !r.starving {
+		return 0
+	}
+	if r.offered() >= (r.target+1)/2 {
+		r.starving = false
+		return len(r.starved)
+	}
+	return min(len(r.starved), r.offered())
+}
+
+// queue puts a receive on the list of the starved. Those that got nothing since
+// they were on it go first, so that a peer that never stops sending cannot use
+// up every ring before the others have their turn.
+func (r *recvBuffers) queue(s starvedRecv, fed bool) {
+	if fed {
+		r.starved = append(r.starved, s)
+		return
+	}
+	r.starved = slices.Insert(r.starved, r.hungry, s)
+	r.hungry++
+}
+
+// unstarve takes a starved receive off the list, and reports whether it was there.
+func (r *recvBuffers) unstarve(t aio.Token) bool {
+	i := slices.IndexFunc(r.starved, func(s starvedRecv) bool { return s.token == t })
+	if i < 0 {
+		return false
+	}
+	r.starved = slices.Delete(r.starved, i, i+1)
+	if i < r.hungry {
+		r.hungry--
+	}
+	return true
+}
+
+// release gives all blocks back, when the kernel no longer writes to them.
+func (r *recvBuffers) release() {
+	for i := range r.held {
+		r.held[i].Release()
+	}
+}
+
+func (e *Engine) armRecv(t aio.Token, fd int32) {
+	s := e.entry()
+	if s == nil {
+		e.refuse(t, aio.Recv, 0)
+		return
+	}
+	s.PrepRecvMultishot(fd, recvGroup, 0)
+	s.UserData = t.Pack(aio.Recv, 0)
+	e.inflight++
+}
+
+// armStarved arms the receives that may be, in the order in which they came.
+func (e *Engine) armStarved() {
+	n := e.recv.ready()
+	if n == 0 {
+		return
+	}
+	for _, s := range e.recv.starved[:n] {
+		e.armRecv(s.token, s.fd)
+	}
+	e.recv.starved = slices.Delete(e.recv.starved, 0, n)
+	e.recv.hungry = max(0, e.recv.hungry-n)
+}
+
+// completeRecv tells one answer to a receive.
+func (e *Engine) completeRecv(done *aio.Completion, c *CQE) {
+	if c.Res == -int32(unix.ENOBUFS) {
+		e.stats.Starved++
+		e.recv.starve()
+	}
+	id, ok := c.BufferID()
+	if !ok {
+		return
+	}
+	b := e.recv.take(id)
+	if c.Res <= 0 { // an end of file may use up a block too
+		b.Release()
+		return
+	}
+	b.Extend(int(c.Res))
+	done.In = b
+	e.slot(done.Token.Slot).fed = true
+}

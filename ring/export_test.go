@@ -1,0 +1,20 @@
+//go:build linux && (amd64 || arm64 || loong64 || ppc64le || riscv64)
+
+package ring
+
+// Ring returns the ring under the engine.
+func (e *Engine) Ring() *Ring { return e.ring }
+
+// OfferedBuffers returns how many blocks the kernel has.
+func (e *Engine) OfferedBuffers() int { return e.recv.offered() }
+
+// SetupFlags returns the flags the kernel accepted.
+func (r *Ring) SetupFlags() uint32 { return r.flags }
+
+// Setup flags, for tests of peeling.
+const (
+	SetupSubmitAll    = setupSubmitAll
+	SetupCoopTaskrun  = setupCoopTaskrun
+	SetupSingleIssuer = setupSingleIssuer
+	SetupDeferTaskrun = setupDeferTaskrun
+)
