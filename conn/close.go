@@ -1,0 +1,279 @@
+package conn
+
+import (
+	"fmt"
+	"io"
+	"syscall"
+	"time"
+
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// final is what a connection needs on its way to its end.
+type final struct {
+	reason    Reason
+	op        string
+	err       error
+	began     time.Duration // when the close family was first called
+	progress  time.Duration // when the kernel last took something
+	timer     *reactor.Timer // nil until a step has to be waited for
+	finSent   bool
+	lingering bool
+	lost      int
+}
+
+// Close ends the connection in order: it takes no more sends, flushes what is
+// queued, sends FIN, discards what the peer still sends until its end of file
+// or Linger, and closes. OnClose tells nil, or io.EOF when the peer had ended
+// its side before. Closing twice does nothing.
+func (c *Conn) Close() {
+	if c.eof {
+		c.closeFor(EOF, io.EOF)
+	} else {
+		c.closeFor(Local, nil)
+	}
+}
+
+// CloseWith queues last, past the limit if need be (see WriteReserved), and
+// closes. It reports whether last was taken.
+func (c *Conn) CloseWith(last []byte) Status {
+	s := c.WriteReserved(last)
+	c.Close()
+	return s
+}
+
+// CloseError is CloseWith for a protocol that gives up: OnClose tells a
+// *CloseError with this reason and cause, after the flush.
+func (c *Conn) CloseError(reason Reason, cause error, last []byte) Status {
+	s := c.WriteReserved(last)
+	c.closeFor(reason, cause)
+	return s
+}
+
+// CloseWrite takes no more sends and sends FIN behind what is queued; reading
+// goes on until the peer's end of file. The flush is bounded by CloseTimeout,
+// what comes after it by nothing.
+func (c *Conn) CloseWrite() {
+	if c.state == open {
+		c.shutSends(shut)
+		c.begin()
+		c.touch()
+	}
+}
+
+// Abort ends the connection at once with a reset. What was pending is lost,
+// and told in OnClose's *CloseError; no OnDrain runs.
+func (c *Conn) Abort() { c.end(Aborted, "", nil, true) }
+
+// begin starts the clock of the close family.
+func (c *Conn) begin() *final {
+	if c.final == nil {
+		now := c.loop.Now()
+		c.final = &final{began: now, progress: now}
+	}
+	return c.final
+}
+
+// within has deadline look at the close after d, instead of whenever it would.
+func (c *Conn) within(d time.Duration) {
+	if f := c.final; f.timer == nil {
+		f.timer = c.loop.AfterFunc(d, c, c.deadline)
+	} else {
+		f.timer.Reset(d)
+	}
+}
+
+func (f *final) stopTimer() {
+	if f.timer != nil {
+		f.timer.Stop()
+	}
+}
+
+func (c *Conn) closeFor(reason Reason, err error) {
+	if c.state >= closing {
+		return
+	}
+	f := c.begin()
+	f.began, f.reason, f.err = c.loop.Now(), reason, err
+	f.stopTimer() // That of a CloseWrite before.
+	c.shutSends(closing)
+	c.pausedUser, c.pausedFull = false, false
+	c.dropParked()
+	c.touch()
+}
+
+// end stops everything; OnClose follows when all operations are home.
+func (c *Conn) end(reason Reason, op string, err error, reset bool) {
+	if c.state >= ending {
+		return
+	}
+	f := c.begin()
+	f.reason, f.op, f.err = reason, op, err
+	f.stopTimer()
+	c.shutSends(ending)
+	c.touch()
+	if c.armed && !c.cancelling {
+		c.cancelling = true
+		c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Recv})
+	}
+	if o := c.out; o != nil {
+		if o.sending {
+			c.hurry()
+			c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Send, Batch: o.op.Batch})
+		}
+	}
+	if reset {
+		c.submit(aio.Op{Kind: aio.Reset})
+	}
+}
+
+// submit passes an operation without bytes to the engine.
+func (c *Conn) submit(op aio.Op) {
+	h := c.host
+	op.Token, op.FD = c.token, c.fd
+	h.op = op // The engine reads it before Submit returns; a local would escape.
+	c.loop.Submit(&h.op)
+}
+
+// fail ends the connection because the kernel answered with -res.
+func (c *Conn) fail(op string, res int) {
+	if errno := syscall.Errno(-res); errno != syscall.ECANCELED {
+		c.end(reasonOf(errno), op, errno, false)
+	}
+}
+
+// shutSends raises the state to one in which no sends are taken.
+func (c *Conn) shutSends(to state) {
+	c.state = to
+	if c.gate != nil {
+		c.gate.shutSends()
+	}
+}
+
+// flushed reports whether the kernel has taken everything, what waits in the
+// mailbox included, and lends nothing.
+func (c *Conn) flushed() bool {
+	o := c.out
+	return c.Pending() == 0 && (o == nil || !o.sending && len(o.loans) == 0)
+}
+
+// home reports whether no operation is in flight.
+func (c *Conn) home() bool {
+	o := c.out
+	return !c.armed && (o == nil || !o.sending && len(o.loans) == 0)
+}
+
+// proceed takes the steps of the close that can be taken now.
+func (c *Conn) proceed() {
+	if c.state == shut || c.state == closing {
+		if c.flushed() {
+			c.finish()
+		} else if f := c.final; f.timer == nil || !f.timer.Armed() {
+			c.within(c.host.cfg.CloseTimeout)
+		}
+	}
+	if c.state == ending && c.home() {
+		c.complete()
+	}
+}
+
+// finish goes on behind the flush: FIN, and the wait for the peer's.
+func (c *Conn) finish() {
+	f := c.final
+	if c.state == closing && c.eof {
+		c.end(f.reason, f.op, f.err, false)
+		return
+	}
+	if !f.finSent {
+		f.finSent = true
+		f.stopTimer()
+		c.submit(aio.Op{Kind: aio.Shutdown})
+	}
+	if c.state == closing && !f.lingering {
+		f.lingering = true
+		c.within(c.host.cfg.Linger)
+	}
+}
+
+// deadline decides when a step of the close has taken long enough.
+func (c *Conn) deadline() {
+	f, cfg, now := c.final, &c.host.cfg, c.loop.Now()
+	if !c.flushed() {
+		at := f.began + cfg.CloseTimeout
+		if c.eof { // The peer waits for its answer: it has time as long as it reads.
+			at = max(at, f.progress+cfg.CloseTimeout)
+		}
+		if now < at {
+			c.within(at - now)
+		} else {
+			c.end(WriteTimeout, "", nil, true)
+		}
+		return
+	}
+	// To close with bytes on the way could turn them into a reset, should the
+	// peer send something more.
+	if left := f.began + cfg.CloseTimeout - now; left > 0 && unacked(int(c.fd)) > 0 {
+		c.within(min(left, cfg.Linger))
+		return
+	}
+	if c.state == closing {
+		c.end(f.reason, f.op, f.err, false)
+	}
+}
+
+// complete is the end: everything is given back, and the handler told. The
+// deferred calls run even if the handler panics.
+func (c *Conn) complete() {
+	f := c.final
+	c.state = closed
+	f.stopTimer()
+	if c.gate != nil {
+		c.gate.close()
+	}
+	f.lost += c.Pending()
+	c.dropParked()
+	defer c.depart()
+	defer func() { c.hooks.handler.OnClose(c, f.result()) }()
+	if c.out != nil {
+		c.out.q.drop()
+		c.lastDones()
+	}
+}
+
+// lastDones tells every lender, also those behind one that panics.
+func (c *Conn) lastDones() {
+	if len(c.out.q.dones) > 0 {
+		defer c.lastDones()
+		c.runDones()
+	}
+}
+
+// depart closes the descriptor and leaves the loop.
+func (c *Conn) depart() {
+	c.vacate()
+	c.submit(aio.Op{Kind: aio.Close})
+	c.loop.Detach(c.token)
+	if c.host.count != nil {
+		c.host.count(-1)
+	}
+}
+
+// result is what OnClose is told.
+func (f *final) result() error {
+	switch f.reason {
+	case Local:
+		return nil
+	case EOF:
+		return io.EOF
+	}
+	return &CloseError{Reason: f.reason, Op: f.op, Err: f.err, LostBytes: f.lost}
+}
+
+// panicError makes an error of what a handler panicked with.
+func panicError(value any) error {
+	if err, ok := value.(error); ok {
+		return err
+	}
+	return fmt.Errorf("%v", value)
+}

@@ -1,0 +1,125 @@
+package conn
+
+import (
+	"fmt"
+	"time"
+)
+
+// Defaults of [Config].
+const (
+	DefaultHighWater    = 1 << 20
+	DefaultCloseTimeout = 10 * time.Second
+	DefaultLinger       = time.Second
+	DefaultBacklog      = 4096
+)
+
+// Reserve is how many bytes a connection may have pending past its limit, for
+// what a protocol must say: see WriteReserved and CloseWith.
+const Reserve = 256
+
+// Policy is what happens to a connection when a message for it is refused.
+type Policy uint8
+
+// The policies.
+const (
+	// Reject refuses the message and leaves the connection as it is.
+	Reject Policy = iota
+	// CloseSlow refuses the message and aborts the connection, with reason
+	// SlowPeer.
+	CloseSlow
+)
+
+// Config shapes the connections of a listener. The zero value works.
+type Config struct {
+	// HighWater is how many pending bytes make the queue full. Default 1 MiB.
+	HighWater int
+	// LowWater is to how many pending bytes a full queue must come down to be
+	// drained. Default 0, below HighWater.
+	LowWater int
+	// Limit is how many pending bytes refuse the next message. Default
+	// HighWater, and not below it. A message to an empty queue is always
+	// taken whole, so a connection queues at most Limit - 1 bytes and the
+	// longest message.
+	Limit int
+	// SlowPeer is what a refusal does to the connection. Default Reject.
+	SlowPeer Policy
+	// PauseOnFull stops reading from the peer while the queue is full, so that
+	// who answers each request never queues more than the marks say.
+	PauseOnFull bool
+	// DrainAlways runs OnDrain each time a queue that the kernel did not take
+	// at once has emptied, also without an OnFull before it.
+	DrainAlways bool
+	// ZeroCopyMin sends pieces of at least so many bytes without a copy where
+	// the engine can, until the kernel reports that it copied all the same,
+	// as it does on loopback. Default 0: never. Below about 16 KiB it costs
+	// more than it saves. Kernel 6.1 and io_uring.
+	ZeroCopyMin int
+	// CloseTimeout bounds the time from Close until the connection is gone.
+	// When the peer has ended its side before, it counts from the last byte
+	// that the peer took. Past it the connection is reset, with reason
+	// WriteTimeout if bytes were still pending. Default 10 s.
+	CloseTimeout time.Duration
+	// Linger bounds the wait for the peer's end of file after everything was
+	// sent, as long as the peer has acknowledged all of it. Default 1 s.
+	Linger time.Duration
+	// Backlog is how many connections may wait to be accepted, for each loop.
+	// Default 4096; the kernel's bound is sysctl net.core.somaxconn.
+	Backlog int
+	// SendBuffer and RecvBuffer are the socket's own buffers in the kernel, in
+	// bytes (SO_SNDBUF, SO_RCVBUF: the kernel doubles them). Default 0: it
+	// tunes them by itself.
+	SendBuffer, RecvBuffer int
+	// Nagle leaves Nagle's algorithm on. By default TCP_NODELAY is set, since
+	// the writes of a turn go out together anyway.
+	Nagle bool
+}
+
+// Marks are the three numbers of a send queue, in bytes.
+type Marks struct{ High, Low, Limit int }
+
+func (m Marks) check() error {
+	switch {
+	case m.High <= 0:
+		return fmt.Errorf("conn: high water of %d bytes is not positive", m.High)
+	case m.Low < 0 || m.Low >= m.High:
+		return fmt.Errorf("conn: low water of %d bytes is not from 0 to below the high water of %d", m.Low, m.High)
+	case m.Limit < m.High:
+		return fmt.Errorf("conn: limit of %d bytes is below the high water of %d", m.Limit, m.High)
+	}
+	return nil
+}
+
+// Check returns c with its defaults filled in, or an error that names the
+// field that contradicts another. It never changes what was set.
+func (c Config) Check() (Config, error) {
+	if c.HighWater == 0 {
+		c.HighWater = DefaultHighWater
+	}
+	if c.Limit == 0 {
+		c.Limit = c.HighWater
+	}
+	if c.CloseTimeout == 0 {
+		c.CloseTimeout = DefaultCloseTimeout
+	}
+	if c.Linger == 0 {
+		c.Linger = DefaultLinger
+	}
+	if c.Backlog == 0 {
+		c.Backlog = DefaultBacklog
+	}
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"ZeroCopyMin", int64(c.ZeroCopyMin)}, {"CloseTimeout", int64(c.CloseTimeout)}, {"Linger", int64(c.Linger)},
+		{"Backlog", int64(c.Backlog)}, {"SendBuffer", int64(c.SendBuffer)}, {"RecvBuffer", int64(c.RecvBuffer)},
+	} {
+		if f.value < 0 {
+			return c, fmt.Errorf("conn: negative %s", f.name)
+		}
+	}
+	if c.SlowPeer > CloseSlow {
+		return c, fmt.Errorf("conn: unknown slow-peer policy %d", c.SlowPeer)
+	}
+	return c, Marks{c.HighWater, c.LowWater, c.Limit}.check()
+}

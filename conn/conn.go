@@ -1,0 +1,226 @@
+package conn
+
+import (
+	"net/netip"
+
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// state is how far a connection has come. It only ever rises.
+type state uint8
+
+const (
+	open    state = iota // takes sends, hears the peer
+	shut                 // CloseWrite: takes no sends, hears the peer
+	closing              // Close: flushes, then FIN, then lingers; input is discarded
+	ending               // waits for its operations to come home
+	closed               // OnClose has run or is running
+)
+
+// Conn is one connection.
+//
+// Thread: a *Conn is seen only on its loop. Keep a Ref elsewhere.
+//
+// It costs one record of this struct while nothing waits to be sent; what only
+// some connections need hangs off it by a pointer.
+type Conn struct {
+	loop   *reactor.Loop
+	host   *host
+	hooks  *hooks
+	marks  *Marks
+	out    *outbound // while bytes are queued, in flight or lent
+	parked []buf.Buf // received while paused
+	final  *final    // from the first step of the close family on
+	gate   *gate     // once a Ref was asked for
+	addrs  *addrs    // once an address was asked for
+	user   any
+
+	id                uint64
+	bytesIn, bytesOut uint64
+	pending           int // while gate is nil; else the gate counts
+	pendingMax        int
+	counts            counts
+	token             aio.Token
+	fd                int32
+
+	state      state
+	touched    bool // will be flushed at the end of the turn
+	full       bool // OnFull has run and OnDrain has not
+	remark     bool // the marks have changed: look whether they ask for a hook
+	armed      bool // Recv is with the engine
+	cancelling bool // and a Cancel of it
+	pausedUser bool
+	pausedFull bool
+	eof        bool // the peer has sent its end of file
+	eofHeard   bool // and OnEOF, or what stands for it, has run
+	copies     bool // the kernel copies what is sent without a copy: no more of that
+}
+
+// counts are the rare events of a connection.
+type counts struct {
+	full, drain, rejected, afterClose uint32
+	rejectedBytes                     uint64
+}
+
+// Stats is what a connection has counted.
+type Stats struct {
+	BytesIn       uint64 // received and handed to the handler, or discarded at close
+	BytesOut      uint64 // taken by the kernel
+	Full, Drain   uint64 // hooks run
+	Rejected      uint64 // messages refused
+	RejectedBytes uint64
+	AfterClose    uint64 // sends after the close
+	LostBytes     uint64 // admitted and not taken by the kernel; known in OnClose
+	PendingMax    int    // most bytes that were pending at once
+}
+
+// addrs are the two ends of a connection.
+type addrs struct{ local, remote netip.AddrPort }
+
+// host is the place on one loop of connections with the same configuration.
+type host struct {
+	loop     *reactor.Loop
+	cfg      Config
+	marks    Marks
+	hooks    *hooks
+	zeroCopy int         // pieces from so many bytes on; 0 = never
+	maxOut   int         // pieces of one send
+	spare    []*outbound // done with, to be used again
+	fresh    []buf.Buf   // scratch of blocks
+	one      [1][]byte   // scratch of single
+	op       aio.Op      // scratch of submit
+	count    func(int)   // told of each connection more and less; may be nil
+}
+
+func newHost(l *reactor.Loop, cfg Config, k *hooks) *host {
+	h := &host{loop: l, cfg: cfg, marks: Marks{cfg.HighWater, cfg.LowWater, cfg.Limit}, hooks: k, maxOut: l.Caps().MaxOut}
+	if l.Caps().ZeroCopy {
+		h.zeroCopy = cfg.ZeroCopyMin
+	}
+	return h
+}
+
+// New puts the connected stream socket fd on loop l and runs OnOpen. cfg must
+// have passed Check.
+//
+// Ownership: fd is the connection's, which closes it.
+// Thread: that of l.
+func New(l *reactor.Loop, fd int, h Handler, cfg Config) *Conn {
+	return newHost(l, cfg, newHooks(h)).open(fd)
+}
+
+func (h *host) open(fd int) *Conn {
+	c := &Conn{loop: h.loop, host: h, hooks: h.hooks, marks: &h.marks, fd: int32(fd), id: h.loop.NextID()}
+	c.token = h.loop.Attach(c)
+	if h.count != nil {
+		h.count(1)
+	}
+	h.loop.As(c)
+	c.touch() // Arms the receive, unless OnOpen pauses or closes.
+	c.hooks.handler.OnOpen(c)
+	return c
+}
+
+// ID returns the number of the connection: unique in the process, never used
+// again, counting up.
+func (c *Conn) ID() uint64 { return c.id }
+
+// Loop returns the connection's loop.
+func (c *Conn) Loop() *reactor.Loop { return c.loop }
+
+// User returns what SetUser has kept, or nil.
+func (c *Conn) User() any { return c.user }
+
+// SetUser keeps a value of the caller's with the connection.
+func (c *Conn) SetUser(v any) { c.user = v }
+
+// Handler returns the handler that hears the events now.
+func (c *Conn) Handler() Handler { return c.hooks.handler }
+
+// SetHandler has h hear all events from now on: a change of protocol. Its
+// OnOpen does not run. Bytes that were received and not handed over go to it.
+func (c *Conn) SetHandler(h Handler) { c.hooks = newHooks(h) }
+
+// LocalAddr returns the address of this end, the zero AddrPort if it has none.
+// The kernel is asked the first time LocalAddr or RemoteAddr is called.
+func (c *Conn) LocalAddr() netip.AddrPort { return c.addresses().local }
+
+// RemoteAddr returns the address of the peer. Ask in OnOpen if it is wanted
+// later: after a reset the kernel no longer knows it.
+func (c *Conn) RemoteAddr() netip.AddrPort { return c.addresses().remote }
+
+func (c *Conn) addresses() *addrs {
+	if c.addrs == nil {
+		c.addrs = &addrs{}
+		if c.state < closed {
+			*c.addrs = socketAddrs(int(c.fd))
+		}
+	}
+	return c.addrs
+}
+
+// Stats returns the counters of the connection.
+func (c *Conn) Stats() Stats {
+	s := Stats{
+		BytesIn: c.bytesIn, BytesOut: c.bytesOut, PendingMax: c.pendingMax,
+		Full: uint64(c.counts.full), Drain: uint64(c.counts.drain),
+		Rejected: uint64(c.counts.rejected), RejectedBytes: c.counts.rejectedBytes,
+		AfterClose: uint64(c.counts.afterClose),
+	}
+	if c.gate != nil {
+		s.AfterClose += c.gate.late()
+	}
+	if c.final != nil {
+		s.LostBytes = uint64(c.final.lost)
+	}
+	return s
+}
+
+// touch has the connection flushed at the end of the turn.
+func (c *Conn) touch() {
+	if !c.touched {
+		c.touched = true
+		c.loop.Touch(c)
+	}
+}
+
+// Flush implements reactor.Flusher: it brings the connection from what it is
+// to what it is to be. It is not for users.
+func (c *Conn) Flush(*reactor.Loop) {
+	c.touched = false
+	if c.state == closed {
+		return
+	}
+	c.runDones()
+	c.edges()
+	c.handParked()
+	c.pump()
+	c.armOrCancel()
+	c.proceed()
+}
+
+// Complete implements reactor.Sink. It is not for users.
+func (c *Conn) Complete(_ *reactor.Loop, done *aio.Completion) {
+	switch done.Kind {
+	case aio.Recv:
+		c.received(done)
+	case aio.Send:
+		c.sent(done)
+	}
+}
+
+// Stop implements reactor.Sink. It is not for users.
+func (c *Conn) Stop(_ *reactor.Loop, hard bool) {
+	if hard {
+		c.end(Shutdown, "", nil, true)
+	} else {
+		c.Close()
+	}
+}
+
+// Panicked implements reactor.Sink. It is not for users.
+func (c *Conn) Panicked(_ *reactor.Loop, value any) {
+	c.end(HandlerPanic, "", panicError(value), true)
+}

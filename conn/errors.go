@@ -1,0 +1,126 @@
+package conn
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+)
+
+// ErrSendBufferFull says that a message was refused because the send queue is
+// at its limit. Nothing of it was queued.
+var ErrSendBufferFull = errors.New("conn: send buffer full")
+
+// ErrClosed says that the connection takes no more: net.ErrClosed.
+var ErrClosed = net.ErrClosed
+
+// Status is the answer to a send. It does not depend on the engine.
+type Status uint8
+
+// The answers. Only Queued and Full have taken the message.
+const (
+	// Queued: the message was taken. Go on.
+	Queued Status = iota
+	// Full: the message was taken and pending is at or above HighWater now.
+	// Wait for OnDrain before the next.
+	Full
+	// Rejected: pending is at or above Limit. Nothing was taken.
+	Rejected
+	// Closed: the connection takes no more. Nothing was taken.
+	Closed
+)
+
+// String returns the name of the answer.
+func (s Status) String() string {
+	return [...]string{"queued", "full", "rejected", "closed"}[s&3]
+}
+
+// Err returns nil for what was taken, else ErrSendBufferFull or ErrClosed.
+func (s Status) Err() error {
+	switch s {
+	case Rejected:
+		return ErrSendBufferFull
+	case Closed:
+		return ErrClosed
+	}
+	return nil
+}
+
+// SendError tells of messages that were refused without a caller to answer.
+type SendError struct {
+	Messages, Bytes int
+	Err             error // ErrSendBufferFull
+}
+
+// Error implements error.
+func (e *SendError) Error() string {
+	return fmt.Sprintf("%v: %d messages of %d bytes refused", e.Err, e.Messages, e.Bytes)
+}
+
+// Unwrap returns Err.
+func (e *SendError) Unwrap() error { return e.Err }
+
+// Reason is why a connection ended.
+type Reason uint8
+
+// The reasons.
+const (
+	Local         Reason = iota // Close was called here
+	EOF                         // the peer had ended its side
+	Aborted                     // Abort was called here
+	PeerReset                   // the peer reset the connection
+	WriteTimeout                // the flush outlasted CloseTimeout
+	SlowPeer                    // a message was refused, policy CloseSlow
+	HandlerPanic                // a handler panicked
+	Shutdown                    // the group shut down before the flush was done
+	ProtocolError               // the protocol above closed with an error
+	IOError                     // the kernel reported another error
+)
+
+// String returns the reason as the event log of the command writes it.
+func (r Reason) String() string {
+	names := [...]string{"local", "eof", "aborted", "peer_reset", "write_timeout",
+		"slow_peer", "handler_panic", "shutdown", "protocol_error", "io_error"}
+	if int(r) < len(names) {
+		return names[r]
+	}
+	return "unknown"
+}
+
+// CloseError is why a connection ended otherwise than by Close or by the
+// peer's end of file.
+type CloseError struct {
+	Reason    Reason
+	Op        string // the system call that failed, or ""
+	Err       error  // the cause, or nil; an errno is a syscall.Errno
+	LostBytes int    // admitted and not taken by the kernel
+}
+
+// Error implements error.
+func (e *CloseError) Error() string {
+	s := "conn: closed: " + e.Reason.String()
+	if e.Op != "" {
+		s += ": " + e.Op
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	if e.LostBytes > 0 {
+		s += fmt.Sprintf(" (%d bytes lost)", e.LostBytes)
+	}
+	return s
+}
+
+// Unwrap returns Err.
+func (e *CloseError) Unwrap() error { return e.Err }
+
+// reasonOf maps the errno of a receive or a send to its meaning.
+func reasonOf(err error) Reason {
+	switch {
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNABORTED):
+		return PeerReset // EPIPE: we sent behind a reset that recv has not reported yet
+	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return PeerReset // the kernel gave the peer up
+	}
+	return IOError
+}

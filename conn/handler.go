@@ -1,0 +1,129 @@
+package conn
+
+import "github.com/penstock-go/penstock/buf"
+
+// Handler is what a connection does with its events.
+//
+// Thread: every method runs on the connection's loop. One Handler that serves
+// a whole listener is called from all loops at once, each time with a
+// connection of the calling loop.
+type Handler interface {
+	// OnOpen runs once, first.
+	OnOpen(c *Conn)
+	// OnData runs for bytes as they came. in is lent until OnData returns;
+	// in.Take() keeps it, c.Send(in) sends it on without a copy.
+	OnData(c *Conn, in *buf.Buf)
+	// OnClose runs once, last. For err see [CloseError].
+	OnClose(c *Conn, err error)
+}
+
+// The interfaces below are optional. A Handler that has them is asked once,
+// when it is given to a listener or to SetHandler, never at an event.
+
+// FullHandler hears that the queue has filled.
+type FullHandler interface {
+	// OnFull runs once when pending goes from below HighWater to it or above:
+	// inside the Send that did it, or on the loop for bytes that came through
+	// a Ref. It does not run again before OnDrain has run.
+	OnFull(c *Conn)
+}
+
+// DrainHandler hears that the queue has emptied.
+type DrainHandler interface {
+	// OnDrain runs once when, after OnFull, pending has come down to LowWater
+	// or below. It never runs inside a Send. It may Send until the queue is
+	// full again, Close, and change the marks. It still runs while a Close
+	// flushes, and never after Abort.
+	OnDrain(c *Conn)
+}
+
+// EOFHandler hears that the peer will send no more.
+type EOFHandler interface {
+	// OnEOF runs at most once, after the last OnData. The connection stays
+	// open for sending until it is closed. Without this hook the connection
+	// flushes what is queued and closes.
+	OnEOF(c *Conn)
+}
+
+// ErrorHandler hears of failures that have no caller to answer.
+type ErrorHandler interface {
+	// OnError runs with a [*SendError] when messages that came through a Ref
+	// were refused: once for each time the mailbox is emptied.
+	OnError(c *Conn, err error)
+}
+
+// NopHandler does nothing, closes when the peer does, and is there to embed.
+type NopHandler struct{}
+
+// OnOpen implements Handler.
+func (NopHandler) OnOpen(*Conn) {}
+
+// OnData implements Handler; the bytes are dropped.
+func (NopHandler) OnData(*Conn, *buf.Buf) {}
+
+// OnClose implements Handler.
+func (NopHandler) OnClose(*Conn, error) {}
+
+// Funcs is a Handler made of functions, for small programs. A nil function is
+// an event that nobody hears; a nil EOF leaves the default of [EOFHandler].
+type Funcs struct {
+	Open  func(c *Conn)
+	Data  func(c *Conn, in *buf.Buf)
+	Full  func(c *Conn)
+	Drain func(c *Conn)
+	EOF   func(c *Conn)
+	Error func(c *Conn, err error)
+	Close func(c *Conn, err error)
+}
+
+// OnOpen implements Handler.
+func (f *Funcs) OnOpen(c *Conn) {
+	if f.Open != nil {
+		f.Open(c)
+	}
+}
+
+// OnData implements Handler.
+func (f *Funcs) OnData(c *Conn, in *buf.Buf) {
+	if f.Data != nil {
+		f.Data(c, in)
+	}
+}
+
+// OnClose implements Handler.
+func (f *Funcs) OnClose(c *Conn, err error) {
+	if f.Close != nil {
+		f.Close(c, err)
+	}
+}
+
+// hooks is a Handler with its optional interfaces asked for once; a nil
+// function is a hook that the handler does not have.
+type hooks struct {
+	handler Handler
+	full    func(*Conn)
+	drain   func(*Conn)
+	eof     func(*Conn)
+	err     func(*Conn, error)
+}
+
+func newHooks(h Handler) *hooks {
+	k := &hooks{handler: h}
+	if f, ok := h.(*Funcs); ok {
+		k.full, k.drain, k.eof, k.err = f.Full, f.Drain, f.EOF, f.Error
+		return k
+	}
+	if f, ok := h.(FullHandler); ok {
+		k.full = f.OnFull
+	}
+	if d, ok := h.(DrainHandler); ok {
+		k.drain = d.OnDrain
+	}
+	if e, ok := h.(EOFHandler); ok {
+		k.eof = e.OnEOF
+	}
+	if e, ok := h.(ErrorHandler); ok {
+		k.err = e.OnError
+	}
+	return k
+}

@@ -1,0 +1,134 @@
+package conn
+
+import (
+	"io"
+	"syscall"
+
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/buf"
+)
+
+// PauseRead stops OnData until ResumeRead. What the kernel had already handed
+// over is kept and delivered then, in order; the peer is held back by its
+// window. While paused, neither the peer's end of file nor its reset is
+// noticed, but by a send.
+func (c *Conn) PauseRead() {
+	c.pausedUser = true
+	c.touch()
+}
+
+// ResumeRead lets OnData run again, from the end of this turn on. It does
+// nothing after Close.
+func (c *Conn) ResumeRead() {
+	c.pausedUser = false
+	c.touch()
+}
+
+// ReadPaused reports whether reading is paused, by PauseRead or, with
+// Config.PauseOnFull, by a full queue.
+func (c *Conn) ReadPaused() bool { return c.pausedUser || c.pausedFull }
+
+// received settles a completion of Recv.
+func (c *Conn) received(done *aio.Completion) {
+	if done.Final {
+		c.armed, c.cancelling = false, false
+	}
+	if c.state >= ending {
+		c.proceed()
+		return
+	}
+	if done.Final {
+		c.touch() // Re-arms, or goes on closing.
+	}
+	switch {
+	case done.Res > 0:
+		c.bytesIn += uint64(done.Res)
+		c.take(&done.In)
+	case done.Res == 0 && done.Final:
+		c.eof = true
+		c.touch()
+	case done.Res == -int32(syscall.ENOBUFS), done.Res == -int32(syscall.ECANCELED),
+		done.Res == -int32(syscall.EINTR), done.Res == -int32(syscall.EAGAIN), done.Res >= 0:
+		// The engine waits for buffers, or we have cancelled: armed anew at the
+		// end of the turn if the connection still wants to read.
+	default:
+		c.fail("recv", int(done.Res))
+	}
+}
+
+// take hands received bytes over, now or when reading goes on.
+func (c *Conn) take(in *buf.Buf) {
+	switch {
+	case c.state == closing:
+		return // Discarded: the loop releases what is not taken.
+	case c.ReadPaused() || len(c.parked) > 0:
+		c.park(in)
+	default:
+		c.hooks.handler.OnData(c, in)
+	}
+}
+
+// park keeps received bytes, in the room of the last block if they fit, so
+// that many small segments do not hold many large blocks.
+func (c *Conn) park(in *buf.Buf) {
+	if n := len(c.parked); n > 0 && len(c.parked[n-1].Room()) >= in.Len() {
+		c.parked[n-1].Append(in.Bytes())
+		return
+	}
+	c.parked = append(c.parked, in.Take())
+	c.touch()
+}
+
+// handParked delivers what came while reading was paused, and then the end of
+// file behind it.
+func (c *Conn) handParked() {
+	for len(c.parked) > 0 && !c.ReadPaused() && c.state < closing {
+		in := c.parked[0].Take()
+		if c.parked = c.parked[1:]; len(c.parked) == 0 {
+			c.parked = nil
+		}
+		c.deliver(&in)
+	}
+	if !c.eof || c.eofHeard || len(c.parked) > 0 || c.state > closing || c.ReadPaused() && c.state < closing {
+		return
+	}
+	c.eofHeard = true
+	switch {
+	case c.state == closing:
+	case c.hooks.eof != nil:
+		c.hooks.eof(c)
+	default:
+		c.closeFor(EOF, io.EOF)
+	}
+}
+
+// deliver is OnData with a block that is ours to release, panic or not.
+func (c *Conn) deliver(in *buf.Buf) {
+	defer in.Release()
+	c.hooks.handler.OnData(c, in)
+}
+
+// dropParked gives back what nobody will hear.
+func (c *Conn) dropParked() {
+	for i := range c.parked {
+		c.parked[i].Release()
+	}
+	c.parked = nil
+}
+
+// armOrCancel brings the receive to what it should be: armed while somebody
+// listens or input is to be discarded, cancelled while reading is paused.
+func (c *Conn) armOrCancel() {
+	if c.state >= ending {
+		return
+	}
+	want := !c.eof && (c.state == closing || !c.ReadPaused() && len(c.parked) == 0)
+	switch {
+	case want && !c.armed:
+		c.armed = true
+		c.submit(aio.Op{Kind: aio.Recv})
+	case !want && c.armed && !c.cancelling:
+		c.cancelling = true
+		c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Recv})
+	}
+}

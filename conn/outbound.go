@@ -1,0 +1,391 @@
+package conn
+
+import (
+	"slices"
+
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/internal/invariants"
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// sendBytes is about how much one operation carries.
+const sendBytes = 4 << 20
+
+// small is up to how many bytes a copy beside other bytes is cheaper than a
+// piece of its own.
+const small = 2 << 10
+
+// outbound is what a connection needs while bytes are on their way out. It
+// comes from its host's spares and goes back there.
+type outbound struct {
+	q        sendq
+	op       aio.Op
+	asked    int    // bytes of the send in flight
+	sending  bool   // exactly while op has no first completion
+	stuck    bool   // the last send was short: the socket is full
+	backlog  bool   // since the queue was last empty, the socket was full once
+	prompt   bool   // somebody waits for the completion
+	reserved int    // bytes admitted past the limit since the queue was empty
+	lent     int    // bytes that zero-copy sends still read
+	loans    []loan // in flight, oldest first
+}
+
+// loan is one zero-copy send that has not given its bytes back.
+type loan struct {
+	batch    uint16
+	from, to uint64 // pieces
+	bytes    int
+}
+
+func (c *Conn) outbox() *outbound {
+	if c.out == nil {
+		h := c.host
+		if n := len(h.spare); n > 0 {
+			c.out = h.spare[n-1]
+			h.spare = h.spare[:n-1]
+		} else {
+			c.out = &outbound{}
+		}
+		c.out.op = aio.Op{Token: c.token, Kind: aio.Send, FD: c.fd, Out: c.out.op.Out}
+	}
+	return c.out
+}
+
+// spareMost bounds what a host keeps for later.
+const spareMost = 1024
+
+// vacate gives the outbound back when nothing is in it.
+func (c *Conn) vacate() {
+	o := c.out
+	if o == nil || o.sending || len(o.loans) > 0 || !o.q.clean() {
+		return
+	}
+	c.out = nil
+	if len(c.host.spare) < spareMost && cap(o.q.list) <= 1024 {
+		*o = outbound{q: sendq{list: o.q.list, dones: o.q.dones}, loans: o.loans, op: aio.Op{Out: o.op.Out[:0]}}
+		c.host.spare = append(c.host.spare, o)
+	}
+}
+
+// Send queues the bytes of b as one message. When the answer is Queued or
+// Full, b was taken and is zero; else it is still the caller's.
+//
+// Ownership: b is a block of this connection's loop. Nothing is copied unless
+// that is cheaper, or saves memory while the peer does not read.
+func (c *Conn) Send(b *buf.Buf) Status {
+	n := b.Len()
+	if s := c.admit(n); s != Queued || n == 0 {
+		if s == Queued {
+			b.Release()
+		}
+		return s
+	}
+	if invariants.Enabled && !b.Of(c.loop.Bulk()) && !b.Of(c.loop.Small()) {
+		invariants.Broken("conn: Send of a block of another loop")
+	}
+	o := c.outbox()
+	if tail := o.q.room(); tail != nil && (n <= small || o.stuck) && n <= len(tail.Room()) {
+		tail.Append(b.Bytes())
+		b.Release()
+	} else {
+		o.q.push(entry{block: b.Take()})
+	}
+	return c.admitted()
+}
+
+// Write copies p and queues it as one message. It never takes a part: n is
+// len(p), or 0 with ErrSendBufferFull or ErrClosed.
+func (c *Conn) Write(p []byte) (n int, err error) {
+	if s := c.write(p); s >= Rejected {
+		return 0, s.Err()
+	}
+	return len(p), nil
+}
+
+// Writev copies the pieces of v and queues them as one message; see Write.
+func (c *Conn) Writev(v [][]byte) (n int, err error) {
+	for _, p := range v {
+		n += len(p)
+	}
+	s := c.admit(n)
+	if s == Queued && n > 0 {
+		if c.store(n, v) {
+			s = c.admitted()
+		} else {
+			s = c.refund(n)
+		}
+	}
+	if s >= Rejected {
+		return 0, s.Err()
+	}
+	return n, nil
+}
+
+func (c *Conn) write(p []byte) Status {
+	s := c.admit(len(p))
+	if s != Queued || len(p) == 0 {
+		return s
+	}
+	if !c.store(len(p), c.host.single(p)) {
+		return c.refund(len(p))
+	}
+	return c.admitted()
+}
+
+// single makes a vector of one piece without allocating it.
+func (h *host) single(p []byte) [][]byte {
+	h.one[0] = p
+	return h.one[:]
+}
+
+// SendShared queues the bytes of s, which is counted until they have been
+// sent, as one message. The caller keeps its own count.
+func (c *Conn) SendShared(s *buf.Shared) Status {
+	status := c.admit(s.Len())
+	if status != Queued || s.Len() == 0 {
+		return status
+	}
+	c.outbox().q.push(entry{ext: s.Bytes(), shared: s.Retain()})
+	return c.admitted()
+}
+
+// SendBytes queues p, which it borrows, as one message. done runs on the loop
+// when the kernel no longer reads from p, or when the connection has closed,
+// before OnClose; it does not run when the answer is Rejected or Closed.
+//
+// Ownership: p must not change before done has run. It must be memory that
+// does not move: off-heap, or pinned by runtime.Pinner.
+func (c *Conn) SendBytes(p []byte, done func()) Status {
+	s := c.admit(len(p))
+	if s != Queued {
+		return s
+	}
+	o := c.outbox()
+	if o.prompt = true; len(p) == 0 {
+		o.q.dones = append(o.q.dones, done)
+		c.touch()
+		return Queued
+	}
+	o.q.push(entry{ext: p, done: done})
+	return c.admitted()
+}
+
+// WriteReserved copies p and queues it even past the limit, from a reserve of
+// Reserve bytes that is there again when the queue is empty: for what a
+// protocol must say, such as a close frame or an alert. Beyond the reserve it
+// is a Write.
+func (c *Conn) WriteReserved(p []byte) Status {
+	if c.state != open || len(p) == 0 {
+		return c.write(p)
+	}
+	o := c.outbox()
+	if c.Pending() < c.marks.Limit || o.reserved+len(p) > Reserve {
+		return c.write(p)
+	}
+	if !c.store(len(p), c.host.single(p)) {
+		return Rejected
+	}
+	o.reserved += len(p)
+	c.charge(len(p))
+	return c.admitted()
+}
+
+// store copies the n bytes of v to the end of the queue: all of them, or
+// nothing when there is no memory.
+func (c *Conn) store(n int, v [][]byte) bool {
+	q := &c.outbox().q
+	tail := q.room()
+	fresh, ok := c.blocks(n - len(roomOf(tail)))
+	if !ok {
+		return false
+	}
+	for _, p := range v {
+		for len(p) > 0 {
+			if len(roomOf(tail)) == 0 {
+				q.push(entry{block: fresh[0].Take()})
+				fresh = fresh[1:]
+				tail = q.room()
+			}
+			p = p[tail.Append(p):]
+		}
+	}
+	return true
+}
+
+func roomOf(b *buf.Buf) []byte {
+	if b == nil {
+		return nil
+	}
+	return b.Room()
+}
+
+// blocks gets empty blocks for n bytes: small ones as long as little waits.
+// They are in the host's scratch space until the next call.
+func (c *Conn) blocks(n int) (fresh []buf.Buf, ok bool) {
+	h := c.host
+	h.fresh = h.fresh[:0]
+	for n > 0 {
+		pool := c.loop.Bulk()
+		if n <= reactor.SmallBlock && c.Pending() <= 8*reactor.SmallBlock {
+			pool = c.loop.Small()
+		}
+		b := pool.Get()
+		if b.IsZero() {
+			for i := range h.fresh {
+				h.fresh[i].Release()
+			}
+			return nil, false
+		}
+		h.fresh = append(h.fresh, b)
+		n -= pool.BlockSize()
+	}
+	return h.fresh, true
+}
+
+// offer gives the kernel the chance to take what is queued right now, unless
+// a send is stuck already. No handler runs inside.
+func (c *Conn) offer() {
+	o := c.out
+	if o == nil {
+		return
+	}
+	for !o.sending && !o.stuck && !o.q.empty() && c.state < ending {
+		op := &o.op
+		var want int
+		op.Flags = 0
+		op.Out, want, _ = o.q.gather(op.Out[:0], c.host.maxOut, sendBytes, 0)
+		n := c.loop.Try(op)
+		clear(op.Out)
+		if n < 0 {
+			c.fail("send", n)
+			return
+		}
+		o.stuck = n < want
+		c.took(n)
+	}
+}
+
+// took settles n bytes that the kernel has taken.
+func (c *Conn) took(n int) {
+	o := c.out
+	if o.q.take(n); o.q.empty() {
+		o.prompt, o.reserved = false, 0
+	}
+	c.bytesOut += uint64(n)
+	c.credit(n)
+	if f := c.final; f != nil && n > 0 {
+		f.progress = c.loop.Now()
+	}
+}
+
+// pump submits what is queued as one operation, unless one is in flight.
+func (c *Conn) pump() {
+	o := c.out
+	if o == nil || c.state >= ending {
+		return
+	}
+	if o.sending {
+		c.hurry()
+		return
+	}
+	if o.q.empty() {
+		c.vacate()
+		return
+	}
+	if o.stuck {
+		o.backlog = true
+		o.q.squeeze(c.smallBlock)
+	}
+	op := &o.op
+	zc := c.host.zeroCopy
+	if c.copies {
+		zc = 0
+	}
+	var large bool
+	op.Out, o.asked, large = o.q.gather(op.Out[:0], c.host.maxOut, sendBytes, zc)
+	op.Flags = 0
+	if o.stuck {
+		op.Flags |= aio.PollFirst
+	}
+	if c.full || o.prompt || c.state != open || c.host.cfg.DrainAlways && o.backlog {
+		op.Flags |= aio.Prompt
+	}
+	if op.Batch++; large {
+		op.Flags |= aio.ZeroCopy
+		from, to := o.q.lend(len(op.Out))
+		o.loans = append(o.loans, loan{batch: op.Batch & aio.BatchMask, from: from, to: to, bytes: o.asked})
+		o.lent += o.asked
+	}
+	o.sending = true
+	c.loop.Submit(op)
+}
+
+// hurry has the loop ask at once for the send in flight. Whoever sends or
+// closes so late in a turn that the send has gone to the engine already waits
+// for it; the engine does not know that, and may sit on the completion until
+// something else happens.
+func (c *Conn) hurry() {
+	if o := c.out; o.op.Flags&(aio.Prompt|aio.PollFirst) == 0 {
+		o.op.Flags |= aio.Prompt
+		c.loop.Defer(func() {}) // A turn with work left does not wait.
+	}
+}
+
+func (c *Conn) smallBlock(n int) buf.Buf {
+	if n > reactor.SmallBlock {
+		return buf.Buf{}
+	}
+	return c.loop.Small().Get()
+}
+
+// sent settles a completion of Send. The first one tells what was taken and
+// lets the next send go; the final one of a zero-copy send ends its loan.
+func (c *Conn) sent(done *aio.Completion) {
+	o := c.out
+	if done.First {
+		o.sending = false
+		clear(o.op.Out) // A spare outbound must not keep what was sent alive.
+		if done.Res < 0 {
+			c.fail("send", int(done.Res))
+		} else {
+			o.stuck = int(done.Res) < o.asked
+			c.took(int(done.Res))
+		}
+	}
+	if done.Final {
+		c.repaid(done)
+	}
+	if c.state >= ending {
+		c.proceed()
+		return
+	}
+	c.runDones()
+	c.edges()
+	c.touch()
+}
+
+// repaid ends the loan of a batch, if it was one.
+func (c *Conn) repaid(done *aio.Completion) {
+	o := c.out
+	for i := range o.loans {
+		if l := o.loans[i]; l.batch == done.Batch {
+			o.loans = append(o.loans[:i], o.loans[i+1:]...)
+			o.lent -= l.bytes
+			o.q.giveBack(l.from, l.to)
+			c.copies = c.copies || done.Copied
+			return
+		}
+	}
+}
+
+// runDones tells the lenders whose bytes are no longer needed.
+func (c *Conn) runDones() {
+	for o := c.out; o != nil && len(o.q.dones) > 0; o = c.out {
+		done := o.q.dones[0]
+		o.q.dones = slices.Delete(o.q.dones, 0, 1)
+		if done != nil {
+			done()
+		}
+	}
+}

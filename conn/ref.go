@@ -1,0 +1,306 @@
+package conn
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// maxDo bounds the functions of one connection that wait in its mailbox.
+const maxDo = 1 << 16
+
+// Ref names a connection from any goroutine. Once the connection has closed it
+// names nobody; it never names another connection.
+//
+// What one goroutine asks of a Ref happens in the order of its calls, Close
+// included.
+type Ref struct{ g *gate }
+
+// Ref returns the handle to keep on other goroutines.
+func (c *Conn) Ref() Ref {
+	if c.gate == nil {
+		g := &gate{remote: c.loop.Remote(), token: c.token, id: c.id, shut: c.state != open, closed: c.state == closed}
+		g.fn = g.deliver
+		g.pending.Store(int64(c.pending))
+		g.setMarks(*c.marks)
+		c.gate = g
+	}
+	return Ref{c.gate}
+}
+
+// ID returns the number of the connection.
+func (r Ref) ID() uint64 { return r.g.id }
+
+// Pending returns the bytes that were admitted and, as far as the loop has
+// heard, not taken by the kernel.
+func (r Ref) Pending() int { return int(r.g.pending.Load()) }
+
+// Write copies p and posts it as one message. It is admitted against the same
+// Limit as a Send on the loop, at once, so that a goroutine that outruns the
+// loop is refused; a refusal is also told to OnError, as a *SendError.
+func (r Ref) Write(p []byte) Status { return r.g.put(item{n: len(p)}, p) }
+
+// SendShared posts the bytes of s as one message; the caller keeps its count.
+func (r Ref) SendShared(s *buf.Shared) Status {
+	status := r.g.put(item{n: s.Len(), shared: s.Retain()}, nil)
+	if status >= Rejected || s.Len() == 0 {
+		s.Release()
+	}
+	return status
+}
+
+// Close posts a Close.
+func (r Ref) Close() { r.g.put(item{kind: itemClose}, nil) }
+
+// Do posts fn to run on the loop with the connection, or not at all once it
+// has closed. It reports false when it is known already that it will not run:
+// the connection has closed, or 65536 functions wait.
+func (r Ref) Do(fn func(*Conn)) bool {
+	return r.g.put(item{kind: itemDo, do: fn}, nil) == Queued
+}
+
+// item is one thing in the mailbox of a connection.
+type item struct {
+	kind   itemKind
+	n      int // bytes: of shared, or the next ones of gate.data
+	shared *buf.Shared
+	do     func(*Conn)
+}
+
+type itemKind uint8
+
+const (
+	itemSend itemKind = iota
+	itemClose
+	itemDo
+)
+
+// gate is where other goroutines meet a connection. It exists from the first
+// Ref on, counts pending for the connection from then on, and outlives it.
+type gate struct {
+	remote reactor.Remote
+	token  aio.Token
+	id     uint64
+	fn     func(*reactor.Loop) // deliver, made once
+
+	pending     atomic.Int64
+	high, limit atomic.Int64
+
+	mu       sync.Mutex
+	shut     bool // takes no more sends: a Close is under way
+	closed   bool
+	posted   bool   // fn is in the loop's mailbox
+	items    []item // and data: what has come, in order
+	data     []byte
+	spare    []item // done with
+	spareBuf []byte
+	refused  SendError
+	after    uint64 // sends after the close
+	waiting  int    // functions in items
+}
+
+func (g *gate) setMarks(m Marks) {
+	g.high.Store(int64(m.High))
+	g.limit.Store(int64(m.Limit))
+}
+
+// chargeWithin counts n bytes as pending unless the queue is at its limit.
+func (g *gate) chargeWithin(n int) bool {
+	for {
+		p := g.pending.Load()
+		if p > 0 && p >= g.limit.Load() {
+			return false
+		}
+		if g.pending.CompareAndSwap(p, p+int64(n)) {
+			return true
+		}
+	}
+}
+
+func (g *gate) put(i item, data []byte) Status {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.closed && i.kind != itemSend:
+		return Closed
+	case g.shut && i.kind == itemSend:
+		g.after++
+		return Closed
+	case i.kind == itemDo && g.waiting == maxDo:
+		return Rejected
+	case i.kind == itemDo:
+		g.waiting++
+	case i.kind == itemClose && g.shut:
+		return Closed
+	case i.kind == itemClose:
+		g.shut = true // What comes behind a Close is turned away by it.
+	case i.kind == itemSend && !g.chargeWithin(i.n):
+		g.refused.Messages++
+		g.refused.Bytes += i.n
+		g.post()
+		return Rejected
+	case i.kind == itemSend && i.n == 0:
+		return g.answer() // Taken: no limit counts it, so it must not wait here.
+	}
+	g.items = append(g.items, i)
+	g.data = append(g.data, data...)
+	g.post()
+	if i.kind != itemSend {
+		return Queued
+	}
+	return g.answer()
+}
+
+// answer is that to a message that was taken.
+func (g *gate) answer() Status {
+	if g.pending.Load() >= g.high.Load() {
+		return Full
+	}
+	return Queued
+}
+
+// shutSends turns later sends away. Those that were admitted before are in
+// time, and are flushed.
+func (g *gate) shutSends() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = true
+}
+
+// post puts the gate into the loop's mailbox, once until it is emptied.
+func (g *gate) post() {
+	if !g.posted {
+		g.posted = true
+		g.remote.Post(g.fn)
+	}
+}
+
+// close turns later callers away. The connection counts what is left as lost.
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut, g.closed = true, true
+	for i := range g.items {
+		if s := g.items[i].shared; s != nil {
+			s.Release()
+		}
+	}
+	g.items, g.data, g.spare, g.spareBuf = nil, nil, nil, nil
+}
+
+func (g *gate) late() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.after
+}
+
+// empty takes what has come. give hands the memory back for what comes.
+func (g *gate) empty() (items []item, data []byte, refused SendError) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	items, data, refused = g.items, g.data, g.refused
+	g.items, g.data, g.refused = g.spare[:0], g.spareBuf[:0], SendError{}
+	g.spare, g.spareBuf = nil, nil
+	g.posted, g.waiting = false, 0
+	return items, data, refused
+}
+
+// keepData bounds the memory that an idle mailbox keeps, in bytes.
+const keepData = 64 << 10
+
+// give ends the reading of a mailbox; its memory serves again.
+func (g *gate) give(items []item, data []byte) {
+	for i := range items {
+		if s := items[i].shared; s != nil {
+			s.Release() // Not reached: a function before it has panicked.
+		}
+	}
+	clear(items)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed && cap(data) <= keepData {
+		g.spare, g.spareBuf = items, data
+	}
+}
+
+// deliver empties the mailbox on the loop.
+func (g *gate) deliver(l *reactor.Loop) {
+	c, ok := l.Lookup(g.token).(*Conn)
+	if !ok || c.id != g.id {
+		return // It has closed, and released what was here.
+	}
+	l.As(c)
+	items, data, refused := g.empty()
+	defer g.give(items, data)
+	c.touch()
+	for i := range items {
+		it := items[i]
+		items[i] = item{}
+		switch it.kind {
+		case itemSend:
+			var p []byte
+			if it.shared == nil {
+				p, data = data[:it.n], data[it.n:]
+			}
+			c.mailed(it, p, &refused)
+		case itemClose:
+			c.Close()
+		case itemDo:
+			it.do(c)
+		}
+	}
+	c.mailDone(&refused)
+}
+
+// mailed queues one message that was admitted when it was posted.
+func (c *Conn) mailed(it item, p []byte, refused *SendError) {
+	taken := false
+	switch {
+	case c.state >= ending: // Stays pending, and is lost with the rest.
+	case it.shared != nil:
+		c.outbox().q.push(entry{ext: it.shared.Bytes(), shared: it.shared})
+		it.shared, taken = nil, true
+	default:
+		taken = c.store(it.n, c.host.single(p))
+	}
+	if it.shared != nil {
+		it.shared.Release()
+	}
+	switch {
+	case taken:
+		c.out.prompt = true
+	case c.state < ending: // There was no memory for it.
+		c.credit(it.n)
+		refused.Messages++
+		refused.Bytes += it.n
+	}
+}
+
+// mailDone runs the hooks that a mailbox asks for.
+func (c *Conn) mailDone(refused *SendError) {
+	if pending := c.Pending(); pending >= c.marks.High && c.state == open {
+		if !c.full {
+			c.offer()
+			pending = c.Pending()
+		}
+		if pending >= c.marks.High {
+			c.fill()
+		}
+	}
+	c.pendingMax = max(c.pendingMax, c.Pending())
+	if refused.Messages == 0 {
+		return
+	}
+	c.counts.rejected += uint32(refused.Messages)
+	c.counts.rejectedBytes += uint64(refused.Bytes)
+	if c.host.cfg.SlowPeer == CloseSlow {
+		c.end(SlowPeer, "", ErrSendBufferFull, true)
+	}
+	if c.hooks.err != nil {
+		refused.Err = ErrSendBufferFull
+		c.hooks.err(c, refused)
+	}
+}

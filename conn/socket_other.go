@@ -1,0 +1,23 @@
+//go:build !linux
+
+package conn
+
+import (
+	"errors"
+	"net/netip"
+	"runtime"
+)
+
+var errLinux = errors.New("conn: penstock runs on Linux only, not on " + runtime.GOOS)
+
+func socketAddrs(int) addrs { return addrs{} }
+
+func unacked(int) int { return 0 }
+
+func closeSocket(int) {}
+
+func acceptOne(int) (int, error) { return -1, errLinux }
+
+func listenTCP(string, string, int, Config) ([]int, netip.AddrPort, error) {
+	return nil, netip.AddrPort{}, errLinux
+}

@@ -1,0 +1,178 @@
+package conn
+
+// Pending returns the bytes that were admitted and that the kernel has not
+// taken: those in the mailbox, in the queue and in flight.
+func (c *Conn) Pending() int {
+	if c.gate != nil {
+		return int(c.gate.pending.Load())
+	}
+	return c.pending
+}
+
+// Lent returns the bytes that zero-copy sends still read from. They are not
+// pending, and never hold the queue up.
+func (c *Conn) Lent() int {
+	if c.out == nil {
+		return 0
+	}
+	return c.out.lent
+}
+
+// IsFull reports whether OnFull has run and OnDrain is still to come.
+func (c *Conn) IsFull() bool { return c.full }
+
+// Marks returns the marks in force.
+func (c *Conn) Marks() Marks { return *c.marks }
+
+// SetMarks changes the marks of this connection, all at once, with effect on
+// the next Send. If pending is on the other side of a new mark, the hook that
+// it asks for runs, once, at the end of the turn. Marks that contradict one
+// another are refused and change nothing.
+func (c *Conn) SetMarks(m Marks) error {
+	if err := m.check(); err != nil {
+		return err
+	}
+	c.marks = &m
+	if c.gate != nil {
+		c.gate.setMarks(m)
+	}
+	c.remark = true
+	c.touch()
+	return nil
+}
+
+// Admit reports whether a message of n bytes would be taken now: Queued if it
+// would, else Rejected or Closed, which is counted as if it had been sent. Ask
+// before the work of making a message that may be refused; a compressor that
+// has seen a refused message is out of step with the peer for ever.
+func (c *Conn) Admit(n int) Status {
+	s := c.admit(n)
+	if s == Queued {
+		c.credit(n)
+	}
+	return s
+}
+
+// admit decides on a message of n bytes, and charges it when it is taken. It
+// may only be refused for a peer that does not read, so the kernel is asked
+// before.
+func (c *Conn) admit(n int) Status {
+	if c.state != open {
+		c.counts.afterClose++
+		return Closed
+	}
+	if c.chargeWithin(n) {
+		return Queued
+	}
+	c.offer()
+	if c.state != open {
+		c.counts.afterClose++
+		return Closed
+	}
+	if c.chargeWithin(n) {
+		return Queued
+	}
+	return c.refuse(n)
+}
+
+// refuse counts a message that was not taken.
+func (c *Conn) refuse(n int) Status {
+	c.counts.rejected++
+	c.counts.rejectedBytes += uint64(n)
+	if c.host.cfg.SlowPeer == CloseSlow {
+		c.end(SlowPeer, "", ErrSendBufferFull, true)
+	}
+	return Rejected
+}
+
+// refund takes back a charge for a message for which there is no memory.
+func (c *Conn) refund(n int) Status {
+	c.credit(n)
+	return c.refuse(n)
+}
+
+// chargeWithin counts n bytes as pending unless the queue is at its limit. An
+// empty queue takes any message.
+func (c *Conn) chargeWithin(n int) bool {
+	if c.gate != nil {
+		return c.gate.chargeWithin(n)
+	}
+	if c.pending > 0 && c.pending >= c.marks.Limit {
+		return false
+	}
+	c.pending += n
+	return true
+}
+
+func (c *Conn) charge(n int) {
+	if c.gate != nil {
+		c.gate.pending.Add(int64(n))
+	} else {
+		c.pending += n
+	}
+}
+
+func (c *Conn) credit(n int) { c.charge(-n) }
+
+// admitted answers for a message that was just queued. Full speaks of the
+// peer, not of our batching: the queue is offered to the kernel before.
+func (c *Conn) admitted() Status {
+	c.touch()
+	pending := c.Pending()
+	if pending >= c.marks.High && !c.full {
+		c.offer()
+		pending = c.Pending()
+	}
+	c.pendingMax = max(c.pendingMax, pending)
+	if pending < c.marks.High {
+		return Queued
+	}
+	c.fill()
+	return Full
+}
+
+// fill runs OnFull, unless it has run since the last OnDrain.
+func (c *Conn) fill() {
+	if c.full || c.state > closing {
+		return
+	}
+	c.full = true
+	c.counts.full++
+	if c.host.cfg.PauseOnFull {
+		c.pausedFull = true
+	}
+	if c.hooks.full != nil {
+		c.hooks.full(c)
+	}
+}
+
+// edges runs the hooks that pending and the marks ask for now. It is called
+// from the loop, never inside a Send.
+func (c *Conn) edges() {
+	if c.state > closing {
+		return
+	}
+	pending := c.Pending()
+	if c.remark {
+		c.remark = false
+		if pending >= c.marks.High && !c.full {
+			c.offer()
+			if pending = c.Pending(); pending >= c.marks.High {
+				c.fill()
+			}
+		}
+	}
+	o := c.out
+	emptied := o != nil && o.backlog && o.q.empty()
+	if emptied {
+		o.backlog = false
+	}
+	if c.full && pending <= c.marks.Low || emptied && c.host.cfg.DrainAlways && pending == 0 {
+		c.full, c.pausedFull = false, false
+		c.counts.drain++
+		c.touch() // Reading goes on, and what the handler sends goes out.
+		if c.hooks.drain != nil {
+			c.hooks.drain(c)
+		}
+	}
+}
