@@ -1,0 +1,30 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+// TestSmoke measures two cells of one engine for real. Its figures are not
+// looked at: they belong to the machine.
+func TestSmoke(t *testing.T) {
+	c, err := parse(t, "--for=1400ms", "--engine=epoll", "--place=one", "--procs=loops+2", "--beside=nothing",
+		"--load=half,full", "--noise=100", "--markdown")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, progress bytes.Buffer
+	if err := c.Run.print(t.Context(), &out, &progress); err != nil {
+		t.Fatalf("%v\n%s", err, &progress)
+	}
+	var row string
+	for line := range strings.Lines(out.String()) {
+		if strings.HasPrefix(line, "| 3 | nothing |") {
+			row = line
+		}
+	}
+	if n := strings.Count(row, " / "); n != 8 { // two delays and two round trips, of three figures each
+		t.Errorf("%d figures in row %q of\n%s", n, row, &out)
+	}
+}

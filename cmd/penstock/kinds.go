@@ -1,0 +1,135 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/cmd/penstock/internal/eventlog"
+	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/firehose"
+)
+
+// newHandler returns what serves a kind, under t's eyes; nil for a kind that
+// there is not.
+func newHandler(kind string, t *tracker, closeTimeout time.Duration) conn.Handler {
+	switch kind {
+	case "echo":
+		t.Handler = &echo{rejected: t.rejected}
+	case "discard":
+		t.Handler = conn.NopHandler{}
+	case "firehose":
+		t.Handler = &firehose.Handler{Rejected: t.rejected, Patience: closeTimeout}
+	default:
+		return nil
+	}
+	if d, ok := t.Handler.(conn.DrainHandler); ok {
+		t.drain = d.OnDrain
+	}
+	if e, ok := t.Handler.(conn.EOFHandler); ok {
+		t.eof = e.OnEOF
+	}
+	return t
+}
+
+// echo sends back what comes, by moving the block that it came in. Its reading
+// pauses while its queue is full.
+type echo struct {
+	conn.NopHandler
+	rejected func(*conn.Conn, int)
+}
+
+// OnData implements conn.Handler.
+func (e *echo) OnData(c *conn.Conn, in *buf.Buf) {
+	n := in.Len()
+	if c.Send(in) == conn.Rejected { // Only when memory has run out: an echo with a hole is none.
+		e.rejected(c, n)
+		c.Abort()
+	}
+}
+
+// tracker counts connections, and writes their events down, around the handler
+// that serves them.
+type tracker struct {
+	conn.Handler
+	drain, eof func(*conn.Conn) // of Handler, or nil
+	log        *eventlog.Log    // nil: no events are wanted
+
+	opened, closed, lost atomic.Uint64
+}
+
+// OnOpen implements conn.Handler.
+func (t *tracker) OnOpen(c *conn.Conn) {
+	t.opened.Add(1)
+	if t.log != nil {
+		t.log.Open(c.ID(), c.RemoteAddr(), c.LocalAddr(), c.Loop().ID())
+	}
+	t.Handler.OnOpen(c)
+}
+
+// OnFull implements conn.FullHandler.
+func (t *tracker) OnFull(c *conn.Conn) {
+	if t.log != nil {
+		t.log.Full(c.ID(), c.Pending())
+	}
+}
+
+// OnDrain implements conn.DrainHandler.
+func (t *tracker) OnDrain(c *conn.Conn) {
+	if t.log != nil {
+		t.log.Drain(c.ID(), c.Pending())
+	}
+	if t.drain != nil {
+		t.drain(c)
+	}
+}
+
+// rejected hears of a message of size bytes that was refused.
+func (t *tracker) rejected(c *conn.Conn, size int) {
+	if t.log != nil {
+		t.log.Reject(c.ID(), c.Pending(), size)
+	}
+}
+
+// OnEOF implements conn.EOFHandler.
+func (t *tracker) OnEOF(c *conn.Conn) {
+	if t.log != nil {
+		t.log.EOF(c.ID())
+	}
+	if t.eof != nil {
+		t.eof(c)
+	} else {
+		c.Close() // What a handler without the hook has anyway.
+	}
+}
+
+// OnClose implements conn.Handler.
+func (t *tracker) OnClose(c *conn.Conn, err error) {
+	t.Handler.OnClose(c, err)
+	s := c.Stats()
+	t.closed.Add(1)
+	t.lost.Add(s.LostBytes)
+	if t.log != nil {
+		t.log.Closed(c.ID(), eventlog.Closed{
+			Reason:  reasonOf(err).String(),
+			BytesIn: s.BytesIn, BytesOut: s.BytesOut, LostBytes: s.LostBytes,
+			Full: s.Full, Drain: s.Drain, Rejected: s.Rejected, PendingMax: uint64(s.PendingMax),
+		})
+	}
+}
+
+// reasonOf is the reason behind the error of an OnClose.
+func reasonOf(err error) conn.Reason {
+	var ce *conn.CloseError
+	switch {
+	case err == nil:
+		return conn.Local
+	case errors.As(err, &ce):
+		return ce.Reason
+	case errors.Is(err, io.EOF):
+		return conn.EOF
+	}
+	return conn.IOError
+}

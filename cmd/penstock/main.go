@@ -1,0 +1,87 @@
+// Command penstock serves the built-in protocols on either engine, and tells
+// what the host can do. See penstock help, and README.md.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// The exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1 // something kept it from its task, or it was told twice to stop
+	exitUsage  = 2 // a wrong command line
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// usageError is a command line that was parsed and cannot be meant.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+// wrong makes a usageError.
+func wrong(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+// streams are where a command prints to.
+type streams struct{ out, err io.Writer }
+
+// run runs the command line and returns the exit code. What went wrong is one
+// line on stderr.
+func run(args []string, stdout, stderr io.Writer) int {
+	err := execute(args, streams{stdout, stderr})
+	if err == nil {
+		return exitOK
+	}
+	if errors.Is(err, errTold) {
+		return exitFailed
+	}
+	fmt.Fprintf(stderr, "penstock: %s\n", strings.ReplaceAll(err.Error(), "\n", " "))
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func execute(args []string, s streams) error {
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("penstock"),
+		kong.Description("Serve built-in protocols from a reactor on io_uring or epoll, and tell what this host can do."),
+		kong.Writers(s.out, s.err),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+	)
+	if err != nil {
+		return err
+	}
+	if len(args) == 0 {
+		return wrong("a command is missing: serve, probe, version or help; see 'penstock help'")
+	}
+	if args[0] == "help" {
+		if len(args) > 1 && !strings.HasPrefix(args[1], "-") && helpFor(args[1:]) == "penstock help" {
+			return wrong("there is no help on %q; see 'penstock help'", args[1])
+		}
+		args = append(args[1:len(args):len(args)], "--help")
+	}
+	ctx, err := parser.Parse(args)
+	if err != nil {
+		return wrong("%v; see '%s'", err, helpFor(args))
+	}
+	return ctx.Run(ctx, s)
+}
+
+// helpFor names the help that goes with a command line.
+func helpFor(args []string) string {
+	switch args[0] {
+	case "serve", "probe", "version", "help":
+		return "penstock help " + args[0]
+	}
+	return "penstock help"
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/penstock-go/penstock/cmd/penstock/internal/eventlog"
+	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// errTold ends a run that has said already what there was to say.
+var errTold = errors.New("stopped at once")
+
+// lastEvents is how long the end waits for events to be written.
+const lastEvents = time.Second
+
+// Run serves until it is told to stop.
+func (c *serveCmd) Run(ctx *kong.Context, s streams) error {
+	addrs, cfg, err := c.check(ctx)
+	if err != nil {
+		return err
+	}
+	srv := &server{streams: s, drain: c.DrainTimeout, signals: make(chan os.Signal, 2)}
+	// Notified before anything is opened, so that no moment is left at which a
+	// signal would end the process in its default way. A reader of stdout or
+	// of the events that goes away must not end it either.
+	signal.Notify(srv.signals, syscall.SIGINT, syscall.SIGTERM)
+	signal.Ignore(syscall.SIGPIPE)
+	if c.Events != "" {
+		if err := srv.openEvents(c.Events); err != nil {
+			return err
+		}
+	}
+	if err := srv.start(c); err != nil {
+		return err
+	}
+	handler := newHandler(c.Kind, &srv.tracker, c.CloseTimeout)
+	for i, addr := range addrs {
+		if err := srv.listen(c.Listen[i], addr, handler, cfg); err != nil {
+			_ = srv.group.Close()
+			return err
+		}
+	}
+	return srv.run()
+}
+
+// check returns the addresses to listen on and the configuration of their
+// connections, or what is wrong with the command line.
+func (c *serveCmd) check(ctx *kong.Context) (addrs []string, cfg conn.Config, err error) {
+	for _, p := range ctx.Path {
+		if p.Flag != nil && later[p.Flag.Name] {
+			return nil, cfg, wrong("--%s is not supported yet; leave it away", p.Flag.Name)
+		}
+	}
+	switch c.Kind {
+	case "echo", "discard", "firehose":
+	case "ws-echo":
+		return nil, cfg, wrong("ws-echo is not supported yet; echo, discard and firehose are")
+	default:
+		return nil, cfg, wrong("unknown kind %q: it is echo, discard or firehose", c.Kind)
+	}
+	for _, listen := range c.Listen {
+		addr, err := parseListen(listen)
+		if err != nil {
+			return nil, cfg, err
+		}
+		addrs = append(addrs, addr)
+	}
+	if _, err := reactor.ParseEngine(c.Engine); err != nil {
+		return nil, cfg, wrong("--engine: %q is not auto, uring or epoll", c.Engine)
+	}
+	switch {
+	case c.Loops < 0 || c.Loops > 1024:
+		return nil, cfg, wrong("--loops: %d is not a number from 0, one for each CPU, to 1024", c.Loops)
+	case c.CloseTimeout <= 0:
+		return nil, cfg, wrong("--close-timeout: %v is not above 0", c.CloseTimeout)
+	case c.DrainTimeout < 0:
+		return nil, cfg, wrong("--drain-timeout: %v is below 0", c.DrainTimeout)
+	}
+	limit := c.HighWater
+	if c.SendLimit != nil {
+		limit = *c.SendLimit
+	}
+	switch {
+	case c.HighWater == 0:
+		return nil, cfg, wrong("--high-water: 0 bytes are not above 0")
+	case c.LowWater >= c.HighWater:
+		return nil, cfg, wrong("--low-water: %d bytes are not below the %d of --high-water", c.LowWater, c.HighWater)
+	case limit < c.HighWater:
+		return nil, cfg, wrong("--send-limit: %d bytes are below the %d of --high-water", limit, c.HighWater)
+	}
+	cfg, err = conn.Config{
+		HighWater: int(c.HighWater), LowWater: int(c.LowWater), Limit: int(limit),
+		PauseOnFull: c.Kind == "echo", CloseTimeout: c.CloseTimeout,
+	}.Check()
+	if err != nil {
+		return nil, cfg, wrong("%v", err)
+	}
+	return addrs, cfg, nil
+}
+
+// server is one run of serve.
+type server struct {
+	streams
+	drain   time.Duration
+	signals chan os.Signal
+	tracker tracker
+	group   *reactor.Group
+	lines   []string // what stdout gets when all listeners accept
+}
+
+// openEvents has the events written to a file of that name, or to stdout.
+func (s *server) openEvents(name string) error {
+	w := s.out
+	if name != "-" {
+		flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND
+		if info, err := os.Stat(name); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+			// Opened for writing alone it would wait for a reader, who may
+			// come late, or go and come again.
+			flags = os.O_RDWR
+		}
+		f, err := os.OpenFile(name, flags, 0o644)
+		if err != nil {
+			return fmt.Errorf("--events: %w; choose a file that can be written, or - for stdout", err)
+		}
+		w = f
+	}
+	s.tracker.log = eventlog.New(w, eventlog.Queued, func(err error) {
+		fmt.Fprintf(s.err, "penstock: --events: %v; events that cannot be written are dropped\n", err)
+	})
+	return nil
+}
+
+// start starts the loops.
+func (s *server) start(c *serveCmd) error {
+	kind, err := reactor.ParseEngine(c.Engine)
+	if err != nil {
+		return err
+	}
+	loops := c.Loops
+	if loops == 0 {
+		loops = reactor.CPUs()
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(loops + 2)
+	}
+	// Warnings only: what was chosen is told on stdout.
+	logger := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	s.group, err = reactor.Start(reactor.Config{Loops: loops, Pin: c.Pin, Engine: kind, Logger: logger})
+	if err == nil && kind == reactor.Auto && s.group.Info().Engine == "epoll" {
+		logger.Warn("epoll is used", "reason", s.group.Info().Reason)
+	}
+	return err
+}
+
+// listen opens one listener.
+func (s *server) listen(name, addr string, h conn.Handler, cfg conn.Config) error {
+	l, err := conn.Listen(s.group, "tcp", addr, h, cfg)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s: %w%s", name, err, cure(err))
+	}
+	info := s.group.Info()
+	s.lines = append(s.lines, fmt.Sprintf("listening on tcp://%s engine=%s loops=%d\n", l.Addr(), info.Engine, info.Loops))
+	return nil
+}
+
+// cure says what helps against a failure to listen.
+func cure(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return ": stop the process that listens there, or choose another address with --listen (port 0 takes a free one)"
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return ": choose a port from 1024 on, or grant CAP_NET_BIND_SERVICE"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return ": choose an address that this host has, or 0.0.0.0 or [::] for all"
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return ": raise the limit on descriptors (ulimit -n)"
+	case errors.Is(err, syscall.EAFNOSUPPORT):
+		return ": choose an address of a family that this host has"
+	}
+	return ": choose another address with --listen"
+}
+
+// run tells that it serves, and serves until a signal, or until a loop fails.
+func (s *server) run() error {
+	for _, line := range s.lines {
+		_, _ = io.WriteString(s.out, line) // Nobody may be reading: serving goes on.
+	}
+	if s.tracker.log != nil {
+		s.tracker.log.Start() // Not before, so that stdout has the lines above first.
+	}
+	var failure error
+	select {
+	case <-s.group.Done():
+		failure = s.group.Close()
+	case <-s.signals:
+		ctx, cancel := context.WithTimeout(context.Background(), s.drain)
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- s.group.Shutdown(ctx) }()
+		select {
+		case failure = <-ended:
+		case <-s.signals:
+			s.summary()
+			return errTold
+		}
+	}
+	if s.tracker.log != nil {
+		s.tracker.log.Close(lastEvents)
+	}
+	if failure != nil && !errors.Is(failure, context.DeadlineExceeded) {
+		fmt.Fprintf(s.err, "penstock: a loop failed: %v; this is a defect, please report it\n", failure)
+		s.summary()
+		return errTold
+	}
+	s.summary()
+	return nil
+}
+
+// summary is the last line.
+func (s *server) summary() {
+	closed, opened := s.tracker.closed.Load(), s.tracker.opened.Load()
+	fmt.Fprintf(s.err, "stopped: served=%d open=%d lost_bytes=%d\n", closed, opened-closed, s.tracker.lost.Load())
+}

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// size is a number of bytes on the command line: plain, or with KiB, MiB, GiB.
+type size int
+
+// UnmarshalText reads a size.
+func (s *size) UnmarshalText(text []byte) error {
+	digits, shift := string(text), 0
+	for i, unit := range []string{"KiB", "MiB", "GiB"} {
+		if rest, ok := strings.CutSuffix(digits, unit); ok {
+			digits, shift = rest, 10*(i+1)
+			break
+		}
+	}
+	// ParseUint takes no sign, and in base 10 no underscores.
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || n > math.MaxInt>>shift {
+		return fmt.Errorf("%q is not a size: it is a number of bytes, or one with KiB, MiB or GiB behind it", text)
+	}
+	*s = size(n << shift)
+	return nil
+}

@@ -1,0 +1,134 @@
+package firehose
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/testutil"
+	"github.com/penstock-go/penstock/reactor"
+)
+
+func TestMain(m *testing.M) { testutil.Main(m) }
+
+// watcher checks, while it serves, what the protocol promises of memory.
+type watcher struct {
+	Handler
+	mu               sync.Mutex
+	heldMost, chunks int
+	ends             []error
+}
+
+func (w *watcher) OnClose(c *conn.Conn, err error) {
+	s := of(c)
+	w.Handler.OnClose(c, err)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ends = append(w.ends, err)
+	if s.in != nil || s.msg != nil || s.c != nil {
+		w.chunks++
+	}
+}
+
+func (w *watcher) OnDrain(c *conn.Conn) {
+	w.mu.Lock()
+	w.heldMost = max(w.heldMost, cap(of(c).in))
+	w.mu.Unlock()
+	w.Handler.OnDrain(c)
+}
+
+// start serves on a free port of loopback.
+func start(t *testing.T, h conn.Handler, cfg conn.Config) (addr string, stop func()) {
+	t.Helper()
+	g, err := reactor.Start(reactor.Config{Loops: 1, Engine: reactor.Epoll})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := conn.Listen(g, "tcp", "127.0.0.1:0", h, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.Addr().String(), func() {
+		ctx, cancel := context.WithTimeout(context.Background(), testutil.Timeout(10*time.Second))
+		defer cancel()
+		if err := g.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func ask(t *testing.T, addr, text string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(testutil.Timeout(30 * time.Second)))
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestManyCommands sends far more commands than are served at once, each with
+// an answer of its own, and checks how much of them was held at any time.
+func TestManyCommands(t *testing.T) {
+	w := &watcher{}
+	addr, stop := start(t, w, conn.Config{HighWater: 4 << 10})
+	var asked, want bytes.Buffer
+	for i := range 10_000 {
+		n := i % 150
+		fmt.Fprintf(&asked, "SEND %d s%d\n", n, i)
+		want.Write(reference(fmt.Sprintf("s%d", i), n))
+	}
+	asked.WriteString("QUIT\nthis is not served")
+	c := ask(t, addr, "")
+	defer c.Close()
+	go func() { _, _ = c.Write(asked.Bytes()) }()
+	time.Sleep(50 * time.Millisecond) // So that the queue fills at least once.
+	got, err := io.ReadAll(c)
+	if err != nil || !bytes.Equal(got, want.Bytes()) {
+		t.Errorf("%d bytes, want %d: %v", len(got), want.Len(), err)
+	}
+	_ = c.Close()
+	stop()
+	// What is held, and the block behind which reading pauses, with the growth of append.
+	if most := 4 * (heldInput + reactor.BulkBlock); w.heldMost > most || w.chunks != 0 {
+		t.Errorf("%d bytes of input were held, want at most %d; %d sessions kept something", w.heldMost, most, w.chunks)
+	}
+	if len(w.ends) != 1 || w.ends[0] != nil {
+		t.Errorf("it ended with %v", w.ends)
+	}
+}
+
+// TestQuitPatience has a QUIT wait behind a full queue: as long as the peer
+// reads, and no longer.
+func TestQuitPatience(t *testing.T) {
+	rejected := 0
+	w := &watcher{Handler: Handler{Patience: 100 * time.Millisecond, Rejected: func(*conn.Conn, int) { rejected++ }}}
+	addr, stop := start(t, w, conn.Config{HighWater: 4 << 10, CloseTimeout: 200 * time.Millisecond, SendBuffer: 4 << 10})
+	c := ask(t, addr, "")
+	defer c.Close()
+	// Small buffers on both sides, so that the kernel holds little.
+	if err := c.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, "FLOOD 3 1000000 x\nQUIT\n"); err != nil {
+		t.Fatal(err)
+	}
+	testutil.Eventually(t, 20*time.Second, "the end of a connection that nobody reads", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.ends) == 1
+	})
+	stop()
+	if ce, ok := w.ends[0].(*conn.CloseError); !ok || ce.Reason != conn.WriteTimeout || ce.LostBytes == 0 || rejected == 0 {
+		t.Errorf("it ended with %v, and %d rejections", w.ends[0], rejected)
+	}
+}
