@@ -36,9 +36,9 @@ func (c *Conn) Close() {
 }
 
 // CloseWith queues last, past the limit if need be (see WriteReserved), and
-// closes. It reports whether last was taken.
+// closes. The answer says whether last was taken.
 func (c *Conn) CloseWith(last []byte) Status {
-	s := c.WriteReserved(last)
+	s := c.sayLast(last)
 	c.Close()
 	return s
 }
@@ -46,9 +46,17 @@ func (c *Conn) CloseWith(last []byte) Status {
 // CloseError is CloseWith for a protocol that gives up: OnClose tells a
 // *CloseError with this reason and cause, after the flush.
 func (c *Conn) CloseError(reason Reason, cause error, last []byte) Status {
-	s := c.WriteReserved(last)
+	s := c.sayLast(last)
 	c.closeFor(reason, cause)
 	return s
+}
+
+// sayLast is WriteReserved, unless there is nothing to say.
+func (c *Conn) sayLast(last []byte) Status {
+	if len(last) == 0 {
+		return Queued
+	}
+	return c.WriteReserved(last)
 }
 
 // CloseWrite takes no more sends and sends FIN behind what is queued; reading

@@ -91,7 +91,7 @@ func exchange(t *testing.T, g *reactor.Group, cfg conn.Config, share int64, seed
 		e.done.Add(1)
 		c := dial(t, l)
 		_ = c.SetDeadline(time.Now().Add(testutil.Timeout(2 * time.Minute)))
-		_ = c.SetReadBuffer(4096 << (i % 8))
+		_ = c.SetReadBuffer(128 << 10 << (i % 4)) // Below the MTU of loopback, 64 KiB, the window stalls.
 		wg.Go(func() {
 			defer c.Close()
 			out, in, err := client(c, share, i, seed)
@@ -144,7 +144,7 @@ func client(c *net.TCPConn, share int64, i int, seed uint64) (out, in [sha256.Si
 			return out, in, err
 		}
 		if i%3 == 0 {
-			time.Sleep(time.Duration(i*20) * time.Microsecond)
+			time.Sleep(time.Duration(i*10) * time.Microsecond)
 		}
 	}
 	if err := <-sent; err != nil {
@@ -303,7 +303,7 @@ func TestEchoPaused(t *testing.T) {
 				var wg sync.WaitGroup
 				for i := range readers {
 					c := dial(t, l)
-					_ = c.SetReadBuffer(4096 << (i % 8))
+					_ = c.SetReadBuffer(128 << 10 << (i % 4)) // Below the MTU of loopback, 64 KiB, the window stalls.
 					wg.Go(func() {
 						defer c.Close()
 						if out, in, err := client(c, integrityShare(), i, 1); err != nil || out != in {

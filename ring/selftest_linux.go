@@ -84,6 +84,8 @@ func (t *selfTest) run() (err error) {
 		var wrong *UnavailableError
 		switch {
 		case err == nil:
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+			return fmt.Errorf("ring: self-test of %s: %w; %s", part.name, err, descriptorsCure)
 		case errors.As(err, &wrong), errors.As(err, &errno):
 			return err
 		default:
@@ -107,6 +109,9 @@ func (t *selfTest) expect(data uint64, ok func(*CQE) bool) error {
 	}
 	c := *t.r.CQE(0)
 	t.r.Advance(1)
+	if c.Res == -int32(unix.EMFILE) || c.Res == -int32(unix.ENFILE) {
+		return os.NewSyscallError("accept", unix.Errno(-c.Res))
+	}
 	if c.UserData != data || !ok(&c) {
 		return fmt.Errorf("operation %d, for which %d was due, ended with %d, flags %#x", c.UserData, data, c.Res, c.Flags)
 	}

@@ -92,12 +92,14 @@ func setupFlags(cfg Config, hidden features) (fd int, p params, err error) {
 		Cure:  "run Linux 6.1 or later"}
 }
 
+const descriptorsCure = "raise the limit of open descriptors of the process (ulimit -n, LimitNOFILE=)"
+
 func setupError(errno syscall.Errno) error {
 	switch errno {
 	case unix.EPERM, unix.EACCES, unix.ENOSYS:
 		return refused("io_uring_setup", errno)
 	case unix.EMFILE:
-		return fmt.Errorf("ring: io_uring_setup: %w; raise the limit of open descriptors of the process (ulimit -n, LimitNOFILE=)", errno)
+		return fmt.Errorf("ring: io_uring_setup: %w; %s", errno, descriptorsCure)
 	case unix.ENFILE:
 		return fmt.Errorf("ring: io_uring_setup: %w; raise the limit of open files of the system (sysctl fs.file-max)", errno)
 	}

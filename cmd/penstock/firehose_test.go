@@ -131,7 +131,7 @@ func received(t *testing.T, got []byte, size int, seed string) (n int) {
 func TestFlood(t *testing.T) {
 	onEngines(t, func(t *testing.T, engine string) {
 		for _, tc := range []struct{ count, size int }{
-			{20_000, 1000}, {50_000, 0}, {300, 100_000}, {2, 16 << 20}, {0, 5},
+			{20_000, 1000}, {50_000, 0}, {100, 100_000}, {1, 16 << 20}, {0, 5},
 		} {
 			t.Run(fmt.Sprintf("%dx%d", tc.count, tc.size), func(t *testing.T) {
 				s := serve(t, "firehose", engine, "--high-water", "65536", "--send-limit", "128KiB")
@@ -398,6 +398,11 @@ func TestDiscard(t *testing.T) {
 // TestFamilies serves IPv4 and IPv6 from one listener, and several listeners
 // in the order of the flags.
 func TestFamilies(t *testing.T) {
+	if ln, err := net.Listen("tcp6", "[::1]:0"); err != nil {
+		t.Skip("this host has no IPv6 on its loopback: ", err)
+	} else {
+		ln.Close()
+	}
 	s := serve(t, "echo", "auto", "--listen", "tcp://[::]:0", "--listen=tcp://127.0.0.1:0", "--listen", "tcp://[::1]:0")
 	for i, host := range []string{"::", "127.0.0.1", "::1"} {
 		h, port, err := net.SplitHostPort(s.addrs[i])

@@ -123,7 +123,7 @@ func (d *display) draw() {
 		state = "FULL, waiting for the drain"
 	}
 	lines := []string{
-		fmt.Sprintf("penstock firehose on %s   engine %s   %d loops   %d connections",
+		fmt.Sprintf("penstock firehose on %s   engine %s   loops %d   connections %d",
 			d.server.addr, info.Engine, info.Loops, d.server.open.Load()),
 		"",
 		"  queue   " + d.bar(width-12),
