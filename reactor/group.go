@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 
 	"github.com/penstock-go/penstock/aio"
@@ -55,10 +57,7 @@ func Start(cfg Config) (*Group, error) {
 	info.Loops, info.Features = cfg.Loops, g.loops[0].caps.Features
 	g.info = info
 	cfg.Logger.Info("penstock started", "engine", info.Engine, "reason", info.Reason, "loops", info.Loops, "kernel", info.Kernel)
-	if n := runtime.GOMAXPROCS(0); n <= cfg.Loops {
-		cfg.Logger.Warn("GOMAXPROCS leaves no processor to other goroutines: set it to the number of loops plus 2 or more",
-			"GOMAXPROCS", n, "loops", cfg.Loops, "advised", cfg.Loops+2)
-	}
+	warn(cfg, os.Getenv("GODEBUG"))
 	g.wg.Add(len(g.loops))
 	for _, l := range g.loops {
 		l.start <- true
@@ -68,6 +67,20 @@ func Start(cfg Config) (*Group, error) {
 		close(g.done)
 	}()
 	return g, nil
+}
+
+// warn tells of settings of the process that the loops' raw waits do not bear.
+// They belong to the program, so none is changed here.
+func warn(cfg Config, godebug string) {
+	if n := runtime.GOMAXPROCS(0); n <= cfg.Loops {
+		cfg.Logger.Warn("GOMAXPROCS leaves no processor to other goroutines: set it to the number of loops plus 2, and 1 for each goroutine that computes for long",
+			"GOMAXPROCS", n, "loops", cfg.Loops, "advised", cfg.Loops+2)
+	}
+	for setting := range strings.SplitSeq(godebug, ",") {
+		if setting == "asyncpreemptoff=1" {
+			cfg.Logger.Warn("GODEBUG has asyncpreemptoff=1: an idle loop will stop other goroutines and the collector; take it away")
+		}
+	}
 }
 
 // open makes all loops, each engine on the thread that will run it.

@@ -67,6 +67,16 @@ func TestWarnsOfTooFewProcessors(t *testing.T) {
 	}
 }
 
+func TestWarnsWithoutAsynchronousPreemption(t *testing.T) {
+	for godebug, warns := range map[string]bool{"": false, "gctrace=0": false, "gctrace=0,asyncpreemptoff=1": true, "asyncpreemptoff=0": false} {
+		var log bytes.Buffer
+		cfg := Config{Loops: 0, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		if warn(cfg, godebug); strings.Contains(log.String(), "asyncpreemptoff") != warns {
+			t.Errorf("GODEBUG=%q: %s", godebug, &log)
+		}
+	}
+}
+
 func TestPinnedLoopsStart(t *testing.T) {
 	g, err := Start(Config{Loops: 3, Pin: true, Engine: Epoll, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

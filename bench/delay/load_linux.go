@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"runtime/debug"
@@ -21,9 +20,10 @@ const (
 
 // client is one connection of the generator.
 type client struct {
-	fd  int
-	due []time.Time // of the messages on their way, oldest first
-	got int         // bytes of the oldest answer
+	fd   int
+	due  []time.Time // of the messages that are not answered, oldest first
+	left int         // bytes of them that the kernel has not taken yet
+	got  int         // bytes of the oldest answer
 }
 
 // generator keeps its connections in one goroutine: its own scheduling must not
@@ -31,7 +31,7 @@ type client struct {
 type generator struct {
 	clients  []client
 	poll     []unix.PollFd
-	message  [messageBytes]byte
+	bytes    [4096]byte // to send
 	buffer   [4096]byte
 	closed   bool
 	trips    *hdrhistogram.Histogram
@@ -175,14 +175,30 @@ func (g *generator) take(c *client) error {
 			}
 		}
 	}
-	return nil
+	return g.flush(c)
 }
 
+// send sends a message, or as much of it as the kernel takes: a server that
+// stands still must not stop the clock of what it delays.
 func (g *generator) send(c *client, due time.Time) error {
-	n, err := unix.Write(c.fd, g.message[:])
-	if err != nil || n != messageBytes {
-		return fmt.Errorf("a message was taken to %d bytes: %w", n, err)
-	}
 	c.due = append(c.due, due)
+	c.left += messageBytes
+	return g.flush(c)
+}
+
+// flush sends what is left, as far as the kernel takes it.
+func (g *generator) flush(c *client) error {
+	for c.left > 0 {
+		n, err := unix.Write(c.fd, g.bytes[:min(c.left, len(g.bytes))])
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return nil
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return os.NewSyscallError("write", err)
+		default:
+			c.left -= n
+		}
+	}
 	return nil
 }

@@ -30,7 +30,7 @@ type runCmd struct {
 	Load     []string      `default:"idle,half,full" help:"Load on the loops: none, an open loop of --rate, as much as they take. Default ${default}."`
 	Rate     int           `default:"5000" help:"Messages a second at half load, over all connections. Default ${default}."`
 	Many     int           `default:"1" help:"Number of goroutines that compute, or allocate. Default ${default}."`
-	Steps    int           `default:"1000" help:"Multiplications that the handler does for each message, about 1 ns each: without any the generator is the slower side and no loop is saturated. Default ${default}."`
+	Steps    int           `default:"4000" help:"Multiplications that the handler does for each message, about 1 ns each: with none, the generator would be the slower side and no loop saturated. Default ${default}."`
 	Rounds   int           `default:"1" help:"Measurements of each cell; the table has their medians. Default ${default}."`
 	Noise    float64       `default:"0.2" help:"Repeat a measurement, up to three times, while other programs use more than so many CPUs. Default ${default}."`
 	Wait     time.Duration `default:"0s" help:"Time to wait for other programs to become as quiet as --noise says, before each measurement. Default ${default}."`
