@@ -15,8 +15,8 @@ type final struct {
 	reason    Reason
 	op        string
 	err       error
-	began     time.Duration // when the close family was first called
-	progress  time.Duration // when the kernel last took something
+	began     time.Duration  // when the close family was first called
+	progress  time.Duration  // when the kernel last took something
 	timer     *reactor.Timer // nil until a step has to be waited for
 	finSent   bool
 	lingering bool

@@ -35,7 +35,7 @@ func integrityShare() int64 {
 	case invariants.Enabled || testing.Short():
 		return 64 << 10
 	}
-	return 512 << 10
+	return 256 << 10
 }
 
 func TestIntegrity(t *testing.T) {

@@ -8,8 +8,10 @@ import (
 	"time"
 	"weak"
 
+	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/reactor"
 )
 
 // TestAdmission holds the boundaries of the contract, for each way to send.
@@ -629,5 +631,53 @@ func TestAfterClose(t *testing.T) {
 				t.Errorf("%d bytes lost", r.lost)
 			}
 		})
+	}
+}
+
+// TestPromptForTheRest holds that a send that leaves bytes in the queue asks
+// for its completion, which the engine may keep from those who do not.
+func TestPromptForTheRest(t *testing.T) {
+	r := newRig(t, 1<<20, marks(1<<30, 0, 1<<30), nil)
+	r.peer.AutoRead(true)
+	shared := buf.NewShared([]byte("x"))
+	defer shared.Release()
+	for range 100 { // More pieces than one operation has.
+		r.c.SendShared(shared)
+	}
+	r.turn()
+	if r.calls.sends != 1 || r.calls.last.Flags&aio.Prompt == 0 {
+		t.Errorf("%d sends, the last with %v: nobody waits for it, and bytes wait behind it", r.calls.sends, r.calls.last.Flags)
+	}
+	r.turns(3)
+	r.calls.sends = 0
+	r.c.SendShared(shared)
+	r.turn()
+	if r.calls.sends != 1 || r.calls.last.Flags&aio.Prompt != 0 {
+		t.Errorf("%d sends, the last with %v: nothing is behind it", r.calls.sends, r.calls.last.Flags)
+	}
+	r.gone()
+}
+
+// TestSparseBlocks holds that messages that came in a block each cost about
+// their bytes when they must wait, not their blocks.
+func TestSparseBlocks(t *testing.T) {
+	for _, n := range []int{1, 100, 3000, 4097, 5000, 20000, 40000} {
+		r := newRig(t, 64, marks(1<<30, 0, 1<<30), nil)
+		r.stuff()
+		for range 64 {
+			b := r.bulk.Get()
+			b.Extend(n)
+			if s := r.c.Send(&b); s != conn.Queued {
+				t.Fatal(s)
+			}
+		}
+		r.turns(4)
+		pending := 64 * n
+		held := r.bulk.InUse()*reactor.BulkBlock + r.small.InUse()*reactor.SmallBlock
+		if most := 2*pending + 2*reactor.BulkBlock; held > most {
+			t.Errorf("%d messages of %d bytes wait in %d bytes of blocks, at most %d", 64, n, held, most)
+		}
+		r.c.Abort()
+		r.gone()
 	}
 }

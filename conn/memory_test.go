@@ -24,7 +24,7 @@ func TestStalledReaders(t *testing.T) {
 	if invariants.Enabled || testing.Short() {
 		stalled = 200
 	}
-	const high, block = 64 << 10, reactor.BulkBlock
+	const high, block, window = 64 << 10, reactor.BulkBlock, 64 << 10
 	for _, tc := range []struct {
 		name string
 		each int // bytes of blocks a connection may hold
@@ -57,12 +57,22 @@ func TestStalledReaders(t *testing.T) {
 				}
 			}
 		}},
-		{"echo", high + 4*block, nil},
+		{"echo", high + 2*window + 3*block, nil}, // And what had come before the pause.
 	} {
 		t.Run(name("%s", tc.name), func(t *testing.T) {
 			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
-				cfg := conn.Config{HighWater: high, SendBuffer: 16 << 10, PauseOnFull: tc.feed == nil}
-				stall(t, g, cfg, stalled, tc.each, tc.feed)
+				stalled := stalled
+				if tc.feed == nil {
+					stalled /= 4 // Each peer is filled by hand, which takes a while.
+				}
+				cfg := conn.Config{HighWater: high, SendBuffer: 16 << 10, RecvBuffer: window, PauseOnFull: tc.feed == nil}
+				each := tc.each
+				if tc.feed == nil && g.Info().Engine == "uring" {
+					// A multishot receive takes up to 32 blocks at a time from a peer
+					// that sends as fast as it does, and the cancel comes behind it.
+					each += 64 * block
+				}
+				stall(t, g, cfg, stalled, each, tc.feed)
 			})
 		})
 	}
@@ -111,7 +121,8 @@ func stall(t *testing.T, g *reactor.Group, cfg conn.Config, stalled, each int, f
 	if most := stalled*each + constant; grown > most {
 		t.Errorf("%d stalled readers hold %d bytes of blocks, %d each; at most %d", stalled, grown, grown/stalled, most)
 	}
-	if most := stalled*(each+16<<10) + 2*constant; rose > most {
+	// With invariants every block that was in use once is filled, and resident.
+	if most := stalled*(each+16<<10) + 2*constant; rose > most && !invariants.Enabled {
 		t.Errorf("the process grew by %d bytes, %d each; at most %d", rose, rose/stalled, most)
 	}
 	t.Logf("%d readers: %d bytes of blocks each, %d mapped each, process grew by %d each",
@@ -122,7 +133,7 @@ func stall(t *testing.T, g *reactor.Group, cfg conn.Config, stalled, each int, f
 // push has each peer send until nothing goes any more.
 func push(peers []*net.TCPConn) {
 	data := make([]byte, 8<<10)
-	for range 3 {
+	for range 2 {
 		for _, p := range peers {
 			_ = p.SetWriteDeadline(time.Now().Add(2 * time.Millisecond))
 			for {

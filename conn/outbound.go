@@ -95,7 +95,8 @@ func (c *Conn) Send(b *buf.Buf) Status {
 }
 
 // Write copies p and queues it as one message. It never takes a part: n is
-// len(p), or 0 with ErrSendBufferFull or ErrClosed.
+// len(p), or 0 with ErrSendBufferFull or ErrClosed. It is also refused when
+// the loop's pools are at reactor.Config.PoolBytes.
 func (c *Conn) Write(p []byte) (n int, err error) {
 	if s := c.write(p); s >= Rejected {
 		return 0, s.Err()
@@ -308,7 +309,7 @@ func (c *Conn) pump() {
 	if o.stuck {
 		op.Flags |= aio.PollFirst
 	}
-	if c.full || o.prompt || c.state != open || c.host.cfg.DrainAlways && o.backlog {
+	if c.Pending() > o.asked || c.full || o.prompt || c.state != open || c.host.cfg.DrainAlways && o.backlog {
 		op.Flags |= aio.Prompt
 	}
 	if op.Batch++; large {

@@ -300,7 +300,8 @@ func (c *Conn) mailDone(refused *SendError) {
 		c.end(SlowPeer, "", ErrSendBufferFull, true)
 	}
 	if c.hooks.err != nil {
-		refused.Err = ErrSendBufferFull
-		c.hooks.err(c, refused)
+		told := *refused // A copy: else every mailbox would cost an allocation.
+		told.Err = ErrSendBufferFull
+		c.hooks.err(c, &told)
 	}
 }

@@ -159,24 +159,45 @@ func (q *sendq) drop() {
 
 // squeeze moves the bytes of sparse blocks that wait into as few blocks as
 // hold them, so that a connection that is stuck costs about what it has
-// pending. into returns a block with room for n bytes, or the zero Buf.
+// pending: of two neighbours, more than one half is filled. into returns a
+// block with room for n bytes, or the zero Buf.
 func (q *sendq) squeeze(into func(n int) buf.Buf) {
+	var tail *buf.Buf // of the entry before, if it has a block
+	kept := q.next    // Lent entries come first, so none of them gets another number.
 	for i := q.next; i < len(q.list); i++ {
 		e := &q.list[i]
-		if e.ext != nil || e.loans > 0 {
-			continue
+		if e.ext == nil && e.loans == 0 {
+			rest := e.bytes()[e.taken:]
+			if tail != nil && len(rest) <= len(tail.Room()) {
+				tail.Append(rest)
+				e.block.Release()
+				continue
+			}
+			e.shrink(rest, into)
 		}
-		rest := e.bytes()[e.taken:]
-		if 4*len(rest) > e.block.Cap() {
-			continue
+		if i != kept {
+			q.list[kept] = *e
 		}
-		b := into(len(rest))
-		if b.IsZero() || b.Cap() >= e.block.Cap() {
-			b.Release()
-			continue
+		if tail = nil; e.ext == nil {
+			tail = &q.list[kept].block
 		}
-		b.Append(rest)
-		e.block.Release()
-		e.block, e.taken = b, 0
+		kept++
 	}
+	clear(q.list[kept:])
+	q.list = q.list[:kept]
+}
+
+// shrink moves rest, what is left of e, to a smaller block if there is one.
+func (e *entry) shrink(rest []byte, into func(n int) buf.Buf) {
+	if 4*len(rest) > e.block.Cap() {
+		return
+	}
+	b := into(len(rest))
+	if b.IsZero() || b.Cap() >= e.block.Cap() {
+		b.Release()
+		return
+	}
+	b.Append(rest)
+	e.block.Release()
+	e.block, e.taken = b, 0
 }

@@ -14,12 +14,13 @@ import (
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/invariants"
 	"github.com/penstock-go/penstock/reactor"
 )
 
 var (
 	simSeed  = flag.Uint64("sim.seed", 0, "replay the simulation of this one seed")
-	simSeeds = flag.Uint64("sim.seeds", 2000, "how many seeds to simulate")
+	simSeeds = flag.Uint64("sim.seeds", 1500, "how many seeds to simulate, at most 300 with -short or the race detector")
 )
 
 // world is one loop on a simulated kernel with a simulated clock.
@@ -93,7 +94,7 @@ func simulate(t *testing.T, fn func(t *testing.T, seed uint64)) {
 		return
 	}
 	seeds := *simSeeds
-	if testing.Short() {
+	if testing.Short() || invariants.Enabled {
 		seeds = min(seeds, 300)
 	}
 	for seed := range seeds {
