@@ -27,7 +27,8 @@ const (
 	// completion has a descriptor (non-blocking, close-on-exec) in Res, the
 	// final one may have a negative errno instead.
 	Accept Kind = iota + 1
-	// Recv receives until it ends: each completion has its bytes in In. Res 0
+	// Recv receives until it ends, into small blocks, or once into a large one
+	// if Bulk is set: each completion has its bytes in In. Res 0
 	// is the peer's end of file. A completion with Final set may also carry
 	// bytes: then the party re-arms by another Recv. Out of buffers is
 	// -ENOBUFS and Final: the party re-arms, and the engine waits with it
@@ -78,7 +79,7 @@ func (k Kind) String() string {
 // Flags modify an Op.
 type Flags uint8
 
-// The flags; all concern Send.
+// The flags. All but Bulk concern Send.
 const (
 	// PollFirst says that the socket was full a moment ago: the engine waits
 	// for room before it tries.
@@ -90,6 +91,11 @@ const (
 	// completion tells the result, a later final one gives the bytes back.
 	// An engine without Caps.ZeroCopy ignores it.
 	ZeroCopy
+	// Bulk concerns Recv: much is expected, so the bytes may come in a large
+	// block, and the first completion is the final one. What a party that
+	// stops reading has to keep is then one block at the most; without the
+	// flag it is what the engine had received before it saw the Cancel.
+	Bulk
 )
 
 // Token names the party that waits for an operation. A token whose generation

@@ -46,11 +46,14 @@ type Conn struct {
 	fd                int32
 
 	state      state
-	touched    bool // will be flushed at the end of the turn
-	full       bool // OnFull has run and OnDrain has not
-	remark     bool // the marks have changed: look whether they ask for a hook
-	armed      bool // Recv is with the engine
-	cancelling bool // and a Cancel of it
+	touched    bool  // will be flushed at the end of the turn
+	full       bool  // OnFull has run and OnDrain has not
+	remark     bool  // the marks have changed: look whether they ask for a hook
+	armed      bool  // Recv is with the engine
+	armedBulk  bool  // and it is one for much
+	bulk       bool  // the next Recv is to be one for much
+	calm       uint8 // receives in a row that would not have needed it
+	cancelling bool  // and a Cancel of it
 	pausedUser bool
 	pausedFull bool
 	eof        bool // the peer has sent its end of file

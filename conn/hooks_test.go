@@ -288,7 +288,7 @@ func TestSetHandler(t *testing.T) {
 	r.peer.Feed([]byte{4})
 	r.turns(5)
 	all := append(r.got, second...)
-	if len(all) != 4*reactor.BulkBlock+1 || !slices.IsSorted(all) || len(r.got) != reactor.BulkBlock {
+	if len(all) != 4*reactor.BulkBlock+1 || !slices.IsSorted(all) || len(r.got) != reactor.SmallBlock {
 		t.Errorf("%d bytes to the old handler and %d to the new one, in order: %v", len(r.got), len(second), slices.IsSorted(all))
 	}
 	r.gone()
@@ -324,7 +324,7 @@ func TestPauseRead(t *testing.T) {
 		}
 		r.turns(1 + len(want)%3)
 	}
-	r.turns(5)
+	r.settle("all bytes", func() bool { return len(r.got) >= len(want) })
 	if !bytes.Equal(r.got, want) {
 		t.Errorf("%d bytes of %d, or out of order", len(r.got), len(want))
 	}
@@ -343,7 +343,7 @@ func TestPauseInsideOnData(t *testing.T) {
 	}
 	r.peer.Feed(want)
 	r.peer.CloseWrite()
-	for i := range 9 {
+	for i := 0; len(r.got) < len(want); i++ {
 		r.turns(6)
 		if n := r.count("data"); n != i+1 {
 			t.Fatalf("%d deliveries, want %d", n, i+1)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/reactor"
 )
 
 // PauseRead stops OnData until ResumeRead. What the kernel had already handed
@@ -43,6 +44,7 @@ func (c *Conn) received(done *aio.Completion) {
 	switch {
 	case done.Res > 0:
 		c.bytesIn += uint64(done.Res)
+		c.adapt(&done.In)
 		c.take(&done.In)
 	case done.Res == 0 && done.Final:
 		c.eof = true
@@ -53,6 +55,29 @@ func (c *Conn) received(done *aio.Completion) {
 		// end of the turn if the connection still wants to read.
 	default:
 		c.fail("recv", int(done.Res))
+	}
+}
+
+// calmMost is after how many short receives a connection receives into small
+// blocks again.
+const calmMost = 8
+
+// adapt chooses how to receive next. A receive that stays armed costs least for
+// small messages, into small blocks. Where these come filled, the peer sends
+// much: then one large block at a time, so that no more than it has to be kept
+// when reading is paused.
+func (c *Conn) adapt(in *buf.Buf) {
+	switch n := in.Len(); {
+	case n >= reactor.SmallBlock:
+		c.calm = 0
+		if !c.bulk {
+			c.bulk = true
+			c.touch()
+		}
+	case c.bulk:
+		if c.calm++; c.calm == calmMost {
+			c.bulk, c.calm = false, 0
+		}
 	}
 }
 
@@ -117,7 +142,8 @@ func (c *Conn) dropParked() {
 }
 
 // armOrCancel brings the receive to what it should be: armed while somebody
-// listens or input is to be discarded, cancelled while reading is paused.
+// listens or input is to be discarded, cancelled while reading is paused, and
+// when it is of the kind for little while the peer sends much.
 func (c *Conn) armOrCancel() {
 	if c.state >= ending {
 		return
@@ -125,9 +151,12 @@ func (c *Conn) armOrCancel() {
 	want := !c.eof && (c.state == closing || !c.ReadPaused() && len(c.parked) == 0)
 	switch {
 	case want && !c.armed:
-		c.armed = true
-		c.submit(aio.Op{Kind: aio.Recv})
-	case !want && c.armed && !c.cancelling:
+		op := aio.Op{Kind: aio.Recv}
+		if c.armed, c.armedBulk = true, c.bulk; c.bulk {
+			op.Flags = aio.Bulk
+		}
+		c.submit(op)
+	case c.armed && !c.cancelling && (!want || c.bulk && !c.armedBulk):
 		c.cancelling = true
 		c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Recv})
 	}

@@ -40,7 +40,8 @@ func newWorld(t *testing.T, seed uint64, faults aiotest.Config) *world {
 	w.small, _ = buf.NewPool(buf.Config{BlockSize: reactor.SmallBlock, SlabBlocks: 8})
 	w.bulk, _ = buf.NewPool(buf.Config{BlockSize: reactor.BulkBlock, SlabBlocks: 8})
 	faults.OnIdle = func(d time.Duration) { w.now += max(0, min(d, time.Second)) }
-	w.fake = aiotest.NewFake(seed, w.bulk, faults)
+	faults.Bulk = w.bulk
+	w.fake = aiotest.NewFake(seed, w.small, faults)
 	w.calls = &calls{Engine: w.fake}
 	w.loop = reactor.NewLoop(reactor.LoopConfig{
 		Engine: w.calls, Small: w.small, Bulk: w.bulk,

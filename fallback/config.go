@@ -18,10 +18,12 @@ const (
 
 // Config shapes an [Engine].
 type Config struct {
-	// Pool is where received bytes go. Required.
+	// Pool is where received bytes go when much is expected (aio.Bulk). Required.
 	//
 	// Ownership: it stays the caller's, who closes it after the engine.
 	Pool *buf.Pool
+	// Small is the same for all other receives. Default Pool.
+	Small *buf.Pool
 	// Batch is the most completions of Recv and Accept that one Wait tells, so
 	// that their bytes are still in the cache when they are handled. Default 32.
 	Batch int
@@ -41,6 +43,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Events == 0 {
 		c.Events = DefaultEvents
+	}
+	if c.Small == nil {
+		c.Small = c.Pool
 	}
 	switch {
 	case c.Pool == nil:

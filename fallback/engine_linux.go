@@ -78,6 +78,7 @@ const (
 	registered  uint16 = 1 << iota // fd is in the epoll set with the token of this slot
 	listening                      // fd is a listener
 	recvArmed                      // a Recv is in flight
+	recvBulk                       // and ends with its first completion, in a large block
 	acceptArmed                    // an Accept is in flight
 	readable                       // an edge said so, and nothing has emptied the socket since
 	writable                       // the same for room
@@ -161,6 +162,10 @@ func (e *Engine) Submit(op *aio.Op) {
 	case aio.Send:
 		e.send(op)
 	case aio.Recv:
+		s := e.slot(op.Token)
+		if s.flags &^= recvBulk; op.Flags&aio.Bulk != 0 {
+			s.flags |= recvBulk
+		}
 		e.arm(op, recvArmed, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP)
 	case aio.Accept:
 		e.arm(op, acceptArmed, unix.EPOLLIN)

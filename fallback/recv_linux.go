@@ -11,7 +11,12 @@ import (
 
 // recv receives one block from s. It returns false when there was nothing to tell.
 func (e *Engine) recv(s *slot, at uint32, c *aio.Completion) bool {
-	b := e.cfg.Pool.Get()
+	once := s.has(recvBulk)
+	pool := e.cfg.Small
+	if once {
+		pool = e.cfg.Pool
+	}
+	b := pool.Get()
 	if b.IsZero() {
 		return e.recvStarved(s, at, c)
 	}
@@ -21,13 +26,17 @@ func (e *Engine) recv(s *slot, at uint32, c *aio.Completion) bool {
 		s.flags &^= hungry
 		// A block that was not filled has emptied the socket, and the next byte
 		// is an edge. An end of file that was announced is no further edge.
-		if n == len(room) || s.has(hangup) {
-			e.enqueue(s, at)
-		} else {
+		switch more := n == len(room) || s.has(hangup); {
+		case !more:
 			s.flags &^= readable
+		case !once:
+			e.enqueue(s, at)
+		}
+		if once {
+			s.flags &^= recvArmed
 		}
 		b.Extend(n)
-		*c = aio.Completion{Token: aio.Token{Slot: at, Gen: s.gen}, Kind: aio.Recv, First: true, Res: int32(n), In: b}
+		*c = aio.Completion{Token: aio.Token{Slot: at, Gen: s.gen}, Kind: aio.Recv, First: true, Final: once, Res: int32(n), In: b}
 		return true
 	}
 	b.Release()
@@ -47,7 +56,7 @@ func (e *Engine) recv(s *slot, at uint32, c *aio.Completion) bool {
 // recvStarved ends a Recv that found no block, or lets it wait on when its party
 // was told already.
 func (e *Engine) recvStarved(s *slot, at uint32, c *aio.Completion) bool {
-	e.starvedAt = e.cfg.Pool.InUse()
+	e.starvedAt = e.blocksInUse()
 	if s.has(hungry) {
 		e.starve(s, at)
 		return false
@@ -79,10 +88,19 @@ func (e *Engine) feedStarved(n int) {
 		return
 	}
 	n = max(1, min(n, e.starvedAt/2))
-	if e.starvedAt > 0 && e.cfg.Pool.InUse() > e.starvedAt-n {
+	if e.starvedAt > 0 && e.blocksInUse() > e.starvedAt-n {
 		return
 	}
 	e.feedAll()
+}
+
+// blocksInUse returns the blocks of both pools that somebody holds.
+func (e *Engine) blocksInUse() int {
+	n := e.cfg.Pool.InUse()
+	if e.cfg.Small != e.cfg.Pool {
+		n += e.cfg.Small.InUse()
+	}
+	return n
 }
 
 // feedAll gives all who wait for blocks a turn.

@@ -68,7 +68,7 @@ type Config struct {
 	// but the connections' own. At least 16 MiB.
 	PoolBytes int
 	// NewEngine makes the engine of a loop instead of Engine; for tests.
-	NewEngine func(bulk *buf.Pool) (aio.Engine, error)
+	NewEngine func(small, bulk *buf.Pool) (aio.Engine, error)
 }
 
 // minPoolBytes holds a receive ring and something to send.

@@ -32,7 +32,7 @@ type Group struct {
 }
 
 // opener makes the engine of one loop, on its thread.
-type opener func(bulk *buf.Pool) (aio.Engine, error)
+type opener func(small, bulk *buf.Pool) (aio.Engine, error)
 
 // Start opens the engines and starts the loops. It warns when GOMAXPROCS
 // leaves no P to other goroutines.
@@ -126,7 +126,7 @@ func (g *Group) thread(id int, cpus []int, open opener, opened chan<- *Loop, fai
 		failed <- err
 		return
 	}
-	engine, err := open(bulk)
+	engine, err := open(small, bulk)
 	if err != nil {
 		failed <- err
 		return

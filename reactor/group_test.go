@@ -97,11 +97,11 @@ func TestPinnedLoopsStart(t *testing.T) {
 // TestFailedStartLeavesNothing: the second loop cannot open its engine.
 func TestFailedStartLeavesNothing(t *testing.T) {
 	opened := 0
-	_, err := Start(Config{Loops: 3, Logger: slog.New(slog.DiscardHandler), NewEngine: func(bulk *buf.Pool) (aio.Engine, error) {
+	_, err := Start(Config{Loops: 3, Logger: slog.New(slog.DiscardHandler), NewEngine: func(small, bulk *buf.Pool) (aio.Engine, error) {
 		if opened++; opened == 2 {
 			return nil, errors.New("no more")
 		}
-		return openEpoll(bulk)
+		return openEpoll(small, bulk)
 	}})
 	if err == nil || !strings.Contains(err.Error(), "no more") {
 		t.Errorf("Start = %v", err)

@@ -118,7 +118,7 @@ func (l *Loop) Caps() aio.Caps { return l.caps }
 // Small returns the loop's pool of small blocks, for small traffic.
 func (l *Loop) Small() *buf.Pool { return l.small }
 
-// Bulk returns the loop's pool of large blocks, into which it receives.
+// Bulk returns the loop's pool of large blocks, for what comes and goes in bulk.
 func (l *Loop) Bulk() *buf.Pool { return l.bulk }
 
 // Now returns the monotonic time since the loop was made, taken once a turn.

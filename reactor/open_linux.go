@@ -57,12 +57,12 @@ func choose(cfg Config) (opener, Info, error) {
 // rather than that something ran out.
 func unavailable(err error) bool { return errors.Is(err, ring.ErrUnavailable) }
 
-func openUring(bulk *buf.Pool) (aio.Engine, error) {
-	return ring.NewEngine(ring.EngineConfig{Pool: bulk})
+func openUring(small, bulk *buf.Pool) (aio.Engine, error) {
+	return ring.NewEngine(ring.EngineConfig{Pool: bulk, Small: small})
 }
 
-func openEpoll(bulk *buf.Pool) (aio.Engine, error) {
-	return fallback.NewEngine(fallback.Config{Pool: bulk})
+func openEpoll(small, bulk *buf.Pool) (aio.Engine, error) {
+	return fallback.NewEngine(fallback.Config{Pool: bulk, Small: small})
 }
 
 // Probe says what this host gives and which engine Auto takes. It starts no loop.

@@ -21,7 +21,7 @@ func choose(cfg Config) (opener, Info, error) {
 
 func unavailable(error) bool { return false }
 
-func openEpoll(*buf.Pool) (aio.Engine, error) { return nil, errLinux }
+func openEpoll(_, _ *buf.Pool) (aio.Engine, error) { return nil, errLinux }
 
 // Probe says what this host gives: nothing, outside Linux.
 func Probe() Info { return Info{Reason: errLinux.Error(), CPUs: CPUs()} }

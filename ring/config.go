@@ -31,17 +31,21 @@ const (
 
 // EngineConfig shapes an [Engine]. Only Pool must be set.
 type EngineConfig struct {
-	// Pool is where received bytes go; it belongs to the same loop, and must
-	// outlive the engine. Its block is the most one receive brings.
+	// Pool is where received bytes go when much is expected (aio.Bulk); it
+	// belongs to the same loop, and must outlive the engine. Its block is the
+	// most one receive brings.
 	Pool *buf.Pool
+	// Small is the same for all other receives. Default Pool.
+	Small *buf.Pool
 	// Entries is the length of the submission queue. Default 1024, and
 	// otherwise as in Config.
 	Entries uint32
 	// CQEntries is the length of the completion queue. Default 4 x Entries.
 	CQEntries uint32
-	// RecvBuffers is the most blocks that wait in the kernel for data. Default
-	// 512, a power of two up to 32768. The engine begins with 64 and doubles
-	// when receives starve, so that a quiet loop touches little memory.
+	// RecvBuffers is the most blocks of each pool that wait in the kernel for
+	// data. Default 512, a power of two up to 32768. The engine begins with 64
+	// of Small and, once they are asked for, 16 of Pool, and doubles when
+	// receives starve, so that a quiet loop touches little memory.
 	RecvBuffers int
 	// Hide is as in Config.
 	Hide []string

@@ -30,7 +30,7 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.wake.close()
-	e.recv.starved = nil
+	e.recv[small].starved, e.recv[bulk].starved = nil, nil
 	e.enter(false, 0, noDeadline)
 	e.discard()
 	e.reap(closePatience, func() int { return e.inflight - e.lent })
@@ -59,7 +59,8 @@ func (e *Engine) discard() {
 		switch c := e.answer(i); kindOf(c) {
 		case aio.Recv:
 			if id, ok := c.BufferID(); ok {
-				b := e.recv.take(id)
+				_, _, group := aio.Unpack(c.UserData)
+				b := e.recv[group%recvGroups].take(id)
 				b.Release()
 			}
 		case aio.Accept:
@@ -77,13 +78,10 @@ func (e *Engine) discard() {
 // shut gives up what open got, in the opposite order.
 func (e *Engine) shut() (err error) {
 	e.wake.close()
-	if e.recv.ring != nil {
-		if n := e.inflight - e.lent; n > 0 {
-			err = fmt.Errorf("ring: %d operations could not be cancelled", n)
-		} else {
-			err = e.recv.ring.Close()
-			e.recv.release()
-		}
+	if n := e.inflight - e.lent; n > 0 {
+		err = fmt.Errorf("ring: %d operations could not be cancelled", n)
+	} else {
+		err = errors.Join(e.recv[small].close(), e.recv[bulk].close())
 	}
 	if e.arena.mem != nil {
 		err = errors.Join(err, unix.Munmap(e.arena.mem))
@@ -92,6 +90,6 @@ func (e *Engine) shut() (err error) {
 		e.stats.Enters = e.ring.enters
 		err = errors.Join(err, e.ring.Close())
 	}
-	e.ring, e.recv.ring, e.arena.mem = nil, nil, nil
+	e.ring, e.arena.mem = nil, nil
 	return err
 }

@@ -21,7 +21,6 @@ const (
 
 const (
 	engineMaxOut = 64 // elements of Op.Out
-	recvGroup    = 0
 	// flushAttempts bounds how often Submit tries to make room. A kernel that
 	// takes nothing that often has no memory, and the operation fails instead.
 	flushAttempts = 16
@@ -40,7 +39,7 @@ type Engine struct {
 	caps  aio.Caps
 	stats aio.Stats
 	wake  waker
-	recv  recvBuffers
+	recv  [recvGroups]recvBuffers
 	sends optimisticSends
 	arena arena // message headers of sends that are not submitted yet
 
@@ -61,6 +60,8 @@ type Engine struct {
 type slot struct {
 	batch uint16 // of its last send that was not optimistic
 	fed   bool   // it received bytes since it starved last
+	group uint8  // of its last receive
+	empty bool   // which emptied the socket
 }
 
 var _ aio.Engine = (*Engine)(nil)
@@ -76,6 +77,9 @@ func (e *Engine) slot(i uint32) *slot {
 func (c EngineConfig) check() (EngineConfig, error) {
 	if c.Pool == nil {
 		return c, errors.New("ring: an engine needs a pool")
+	}
+	if c.Small == nil {
+		c.Small = c.Pool
 	}
 	if c.Entries == 0 {
 		c.Entries = DefaultEngineEntries
@@ -115,13 +119,16 @@ func (e *Engine) open(cfg EngineConfig) (err error) {
 		if lacks := engineNeeds &^ e.ring.have; lacks != 0 {
 			return missing(lacks)
 		}
-		err = e.recv.open(e.ring, cfg)
+		if err = e.recv[small].open(e.ring, small, cfg.Small, smallFirst, cfg); err == nil {
+			err = e.recv[bulk].open(e.ring, bulk, cfg.Pool, bulkFirst, cfg)
+		}
 		// The ring itself may have used up the locked memory: a smaller one
 		// leaves some for the buffer ring.
 		n := uint32(e.ring.Entries())
 		if !errors.Is(err, unix.ENOMEM) || n <= MinEntries {
 			break
 		}
+		e.recv[small].close()
 		_ = e.ring.Close()
 		rc.Entries, rc.CQEntries = n/2, 0
 	}
@@ -174,13 +181,7 @@ func (e *Engine) Submit(op *aio.Op) {
 	case aio.Send:
 		e.submitSend(op)
 	case aio.Recv:
-		if e.recv.starving {
-			s := e.slot(op.Token.Slot)
-			e.recv.queue(starvedRecv{op.Token, op.FD}, s.fed)
-			s.fed = false
-			return
-		}
-		e.armRecv(op.Token, op.FD)
+		e.submitRecv(op)
 	case aio.Accept:
 		s := e.entry()
 		if s == nil {
@@ -213,8 +214,9 @@ func (e *Engine) submitCancel(op *aio.Op) {
 	batch := uint16(0)
 	switch op.Target {
 	case aio.Recv:
-		if e.recv.unstarve(op.Token) {
-			e.answers.push(CQE{UserData: op.Token.Pack(aio.Recv, 0), Res: -int32(unix.ECANCELED)})
+		batch = uint16(e.slot(op.Token.Slot).group)
+		if e.recv[batch].unstarve(op.Token) {
+			e.answers.push(CQE{UserData: op.Token.Pack(aio.Recv, batch), Res: -int32(unix.ECANCELED)})
 			return
 		}
 	case aio.Send:

@@ -10,13 +10,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// recvBuffersFirst is how many blocks an engine offers before the first
-// starvation. The kernel uses them in turn, so each is touched sooner or later.
-const recvBuffersFirst = 64
+// How many blocks an engine offers before the first starvation. The kernel uses
+// them in turn, so each is touched sooner or later.
+const (
+	smallFirst = 64
+	bulkFirst  = 16
+)
+
+// The two groups of blocks, by their number in the kernel.
+const (
+	small      = iota // for receives that stay armed
+	bulk              // for those that end with their first completion
+	recvGroups        // how many there are
+)
 
 // recvBuffers are the blocks that wait in the kernel for data, and the receives
 // that wait for blocks.
 type recvBuffers struct {
+	group  uint16
+	used   bool // somebody has received from this group
 	ring   *BufRing
 	pool   *buf.Pool
 	held   []buf.Buf // by id: what the kernel may write to
@@ -35,18 +47,18 @@ type starvedRecv struct {
 	fd    int32
 }
 
-func (r *recvBuffers) open(ring *Ring, cfg EngineConfig) (err error) {
-	if r.ring, err = ring.NewBufRing(recvGroup, cfg.RecvBuffers); err != nil {
+func (r *recvBuffers) open(ring *Ring, group uint16, pool *buf.Pool, first int, cfg EngineConfig) (err error) {
+	if r.ring, err = ring.NewBufRing(group, cfg.RecvBuffers); err != nil {
 		r.ring = nil
 		return err
 	}
-	r.pool = cfg.Pool
+	r.group, r.pool = group, pool
 	r.held = make([]buf.Buf, cfg.RecvBuffers)
 	r.free = make([]uint16, cfg.RecvBuffers)
 	for i := range r.free {
 		r.free[i] = uint16(len(r.free) - 1 - i)
 	}
-	r.target = min(recvBuffersFirst, cfg.RecvBuffers)
+	r.target = min(first, cfg.RecvBuffers)
 	return nil
 }
 
@@ -62,7 +74,7 @@ func (r *recvBuffers) refill() {
 		}
 	}
 	n := r.target - r.offered()
-	if n <= 0 {
+	if n <= 0 || !r.used {
 		return
 	}
 	r.dry = false
@@ -134,53 +146,96 @@ func (r *recvBuffers) unstarve(t aio.Token) bool {
 	return true
 }
 
-// release gives all blocks back, when the kernel no longer writes to them.
-func (r *recvBuffers) release() {
+// close gives all blocks back, when the kernel no longer writes to them.
+func (r *recvBuffers) close() error {
+	if r.ring == nil {
+		return nil
+	}
+	err := r.ring.Close()
+	r.ring = nil
 	for i := range r.held {
 		r.held[i].Release()
 	}
+	return err
 }
 
-func (e *Engine) armRecv(t aio.Token, fd int32) {
-	s := e.entry()
-	if s == nil {
-		e.refuse(t, aio.Recv, 0)
+// submitRecv arms a receive, or lets it wait for blocks.
+func (e *Engine) submitRecv(op *aio.Op) {
+	slot, r := e.slot(op.Token.Slot), &e.recv[small]
+	if op.Flags&aio.Bulk != 0 {
+		r = &e.recv[bulk]
+	}
+	slot.group = uint8(r.group)
+	r.used = true
+	if r.starving {
+		r.queue(starvedRecv{op.Token, op.FD}, slot.fed)
+		slot.fed = false
 		return
 	}
-	s.PrepRecvMultishot(fd, recvGroup, 0)
-	s.UserData = t.Pack(aio.Recv, 0)
+	e.armRecv(op.Token, op.FD, r.group)
+}
+
+func (e *Engine) armRecv(t aio.Token, fd int32, group uint16) {
+	s := e.entry()
+	if s == nil {
+		e.refuse(t, aio.Recv, group)
+		return
+	}
+	if group == bulk {
+		s.PrepRecv(fd, nil, 0)
+		s.Flags |= SQEBufferSelect
+		s.BufIndex = group
+		if e.slot(t.Slot).empty { // To try before there is something would be in vain.
+			s.Ioprio |= RecvsendPollFirst
+		}
+	} else {
+		s.PrepRecvMultishot(fd, group, 0)
+	}
+	s.UserData = t.Pack(aio.Recv, group)
 	e.inflight++
+}
+
+// refill offers blocks of both kinds.
+func (e *Engine) refill() {
+	e.recv[small].refill()
+	e.recv[bulk].refill()
 }
 
 // armStarved arms the receives that may be, in the order in which they came.
 func (e *Engine) armStarved() {
-	n := e.recv.ready()
-	if n == 0 {
-		return
+	for i := range e.recv {
+		r := &e.recv[i]
+		n := r.ready()
+		if n == 0 {
+			continue
+		}
+		for _, s := range r.starved[:n] {
+			e.armRecv(s.token, s.fd, r.group)
+		}
+		r.starved = slices.Delete(r.starved, 0, n)
+		r.hungry = max(0, r.hungry-n)
 	}
-	for _, s := range e.recv.starved[:n] {
-		e.armRecv(s.token, s.fd)
-	}
-	e.recv.starved = slices.Delete(e.recv.starved, 0, n)
-	e.recv.hungry = max(0, e.recv.hungry-n)
 }
 
-// completeRecv tells one answer to a receive.
+// completeRecv tells one answer to a receive; its batch is the group.
 func (e *Engine) completeRecv(done *aio.Completion, c *CQE) {
+	r := &e.recv[done.Batch%recvGroups]
+	done.Batch = 0
 	if c.Res == -int32(unix.ENOBUFS) {
 		e.stats.Starved++
-		e.recv.starve()
+		r.starve()
 	}
 	id, ok := c.BufferID()
 	if !ok {
 		return
 	}
-	b := e.recv.take(id)
+	b := r.take(id)
 	if c.Res <= 0 { // an end of file may use up a block too
 		b.Release()
 		return
 	}
 	b.Extend(int(c.Res))
 	done.In = b
-	e.slot(done.Token.Slot).fed = true
+	slot := e.slot(done.Token.Slot)
+	slot.fed, slot.empty = true, !c.SockNonempty()
 }

@@ -62,7 +62,7 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error)
 		deadline = time.Now().Add(d)
 	}
 	e.woken = false
-	e.recv.refill()
+	e.refill()
 	e.armStarved()
 	for {
 		block := d != 0 && !e.prompt && !e.answered()
@@ -96,7 +96,7 @@ func (e *Engine) answered() bool {
 
 // enter submits, waits for one answer if block is set, and decides what can be.
 func (e *Engine) enter(block bool, d time.Duration, deadline time.Time) {
-	e.recv.refill()
+	e.refill()
 	waitFor := uint32(0)
 	if block {
 		waitFor = 1

@@ -6,7 +6,7 @@ package ring
 func (e *Engine) Ring() *Ring { return e.ring }
 
 // OfferedBuffers returns how many blocks the kernel has.
-func (e *Engine) OfferedBuffers() int { return e.recv.offered() }
+func (e *Engine) OfferedBuffers() int { return e.recv[small].offered() }
 
 // SetupFlags returns the flags the kernel accepted.
 func (r *Ring) SetupFlags() uint32 { return r.flags }

@@ -1,6 +1,10 @@
 package aiotest
 
-import "time"
+import (
+	"time"
+
+	"github.com/penstock-go/penstock/buf"
+)
 
 // Defaults of [Config].
 const (
@@ -22,6 +26,8 @@ type Config struct {
 	// a peer that does not read; each connection draws its own bound between
 	// them. Default 2 KiB and 128 KiB.
 	SendBufferMin, SendBufferMax int
+	// Bulk is where a Recv with aio.Bulk receives. Default the Fake's pool.
+	Bulk *buf.Pool
 	// OnIdle is called instead of sleeping, when a Wait with d != 0 has nothing
 	// to tell: the place to move a clock of the test. Default nil.
 	OnIdle func(d time.Duration)

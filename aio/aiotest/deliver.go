@@ -211,7 +211,7 @@ func (f *Fake) deliverRecv(o *op, done []aio.Completion) (n int) {
 // no block and the party knows.
 func (f *Fake) recvSome(o *op, c *aio.Completion) bool {
 	s := o.sock
-	b := f.pool.Get()
+	b := f.poolOf(o).Get()
 	if b.IsZero() {
 		if s.starved {
 			return false
@@ -228,7 +228,7 @@ func (f *Fake) recvSome(o *op, c *aio.Completion) bool {
 	}
 	b.Append(s.in[:n])
 	s.in = s.in[n:]
-	*c = o.completion(int32(n), true, f.chance(f.cfg.FinalRecv))
+	*c = o.completion(int32(n), true, o.Flags&aio.Bulk != 0 || f.chance(f.cfg.FinalRecv))
 	c.In = b.Take()
 	return true
 }

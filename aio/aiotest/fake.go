@@ -53,9 +53,10 @@ type op struct {
 	ended     bool // the final completion was delivered
 }
 
-// NewFake returns an engine that receives into blocks of pool.
+// NewFake returns an engine that receives into blocks of pool, and into those
+// of Config.Bulk where much is expected.
 //
-// Ownership: the pool stays the caller's.
+// Ownership: the pools stay the caller's.
 func NewFake(seed uint64, pool *buf.Pool, cfg Config) *Fake {
 	return &Fake{
 		cfg:  cfg.withDefaults(),
@@ -108,14 +109,22 @@ func (f *Fake) ready(o *op) bool {
 	case aio.Send:
 		return o.performed || o.Flags&aio.PollFirst == 0 || s.writable()
 	case aio.Recv:
-		return s.readable() && !(s.starved && len(s.in) > 0 && f.poolEmpty())
+		return s.readable() && !(s.starved && len(s.in) > 0 && f.poolEmpty(o))
 	default:
 		return len(s.listener.queue) > 0
 	}
 }
 
-func (f *Fake) poolEmpty() bool {
-	b := f.pool.Get()
+// poolOf returns the pool that o receives into.
+func (f *Fake) poolOf(o *op) *buf.Pool {
+	if o.Flags&aio.Bulk != 0 && f.cfg.Bulk != nil {
+		return f.cfg.Bulk
+	}
+	return f.pool
+}
+
+func (f *Fake) poolEmpty(o *op) bool {
+	b := f.poolOf(o).Get()
 	empty := b.IsZero()
 	b.Release()
 	return empty
