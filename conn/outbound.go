@@ -52,8 +52,12 @@ func (c *Conn) outbox() *outbound {
 	return c.out
 }
 
-// spareMost bounds what a host keeps for later.
-const spareMost = 1024
+// spareMost and spareList bound what a host keeps for later: so many, with
+// lists of so many pieces at the most.
+const (
+	spareMost = 256
+	spareList = 64
+)
 
 // vacate gives the outbound back when nothing is in it.
 func (c *Conn) vacate() {
@@ -62,7 +66,7 @@ func (c *Conn) vacate() {
 		return
 	}
 	c.out = nil
-	if len(c.host.spare) < spareMost && cap(o.q.list) <= 1024 {
+	if len(c.host.spare) < spareMost && cap(o.q.list) <= spareList {
 		*o = outbound{q: sendq{list: o.q.list, dones: o.q.dones}, loans: o.loans, op: aio.Op{Out: o.op.Out[:0]}}
 		c.host.spare = append(c.host.spare, o)
 	}

@@ -36,6 +36,7 @@ type sendq struct {
 	list       []entry
 	head, next int
 	base       uint64   // number of list[0], for loans
+	squeezed   uint64   // pieces below this number need no squeeze any more
 	dones      []func() // of entries that were given back; the owner runs them
 }
 
@@ -163,8 +164,12 @@ func (q *sendq) drop() {
 // block with room for n bytes, or the zero Buf.
 func (q *sendq) squeeze(into func(n int) buf.Buf) {
 	var tail *buf.Buf // of the entry before, if it has a block
-	kept := q.next    // Lent entries come first, so none of them gets another number.
-	for i := q.next; i < len(q.list); i++ {
+	from := q.next
+	if q.squeezed > q.base+uint64(from) { // The last of them may have got room since.
+		from = int(q.squeezed-q.base) - 1
+	}
+	kept := from // Lent entries come first, so none of them gets another number.
+	for i := from; i < len(q.list); i++ {
 		e := &q.list[i]
 		if e.ext == nil && e.loans == 0 {
 			rest := e.bytes()[e.taken:]
@@ -185,6 +190,7 @@ func (q *sendq) squeeze(into func(n int) buf.Buf) {
 	}
 	clear(q.list[kept:])
 	q.list = q.list[:kept]
+	q.squeezed = q.base + uint64(kept)
 }
 
 // shrink moves rest, what is left of e, to a smaller block if there is one.

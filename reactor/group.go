@@ -147,7 +147,7 @@ func (g *Group) thread(id int, cpus []int, open opener, opened chan<- *Loop, fai
 // serve turns the loop until it was asked to end and nobody is left.
 func (l *Loop) serve() error {
 	defer l.end()
-	for !l.idle() {
+	for !l.idle() || !l.box.close(false) {
 		if err := l.Turn(-1); err != nil {
 			return fmt.Errorf("loop %d: %w", l.id, err)
 		}
@@ -157,7 +157,7 @@ func (l *Loop) serve() error {
 
 // end gives back what the loop holds.
 func (l *Loop) end() {
-	l.box.close()
+	l.box.close(true)
 	if err := l.engine.Close(); err != nil {
 		l.log.Error("closing the engine", "loop", l.id, "error", err)
 	}

@@ -18,7 +18,7 @@ func (r Remote) ID() int { return r.l.id }
 // the loop will still take it: false once the loop has ended. Posts of one
 // turn wake a sleeping loop once.
 //
-// Thread: any. A loop that ends drops the posts it has not run.
+// Thread: any. What was taken is run, unless the loop fails.
 func (r Remote) Post(fn func(*Loop)) bool {
 	b := &r.l.box
 	if !b.put(fn) {
@@ -64,8 +64,14 @@ func (b *mailbox) empty(spare []func(*Loop)) []func(*Loop) {
 	return in
 }
 
-func (b *mailbox) close() {
+// close takes no more posts, and reports whether it could: not while there are
+// some that nobody has run.
+func (b *mailbox) close(force bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if len(b.in) > 0 && !force {
+		return false
+	}
 	b.closed, b.in = true, nil
+	return true
 }
