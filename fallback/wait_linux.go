@@ -63,8 +63,11 @@ func (e *Engine) sleep(done []aio.Completion, d time.Duration) (int, error) {
 	}
 }
 
-// busy reports whether there is something to tell without a new event.
-func (e *Engine) busy() bool { return e.prompt > 0 || e.others.size > 0 || e.ready.size > 0 }
+// busy reports whether there is something to tell without a new event. A send
+// that may wait does not, while a Recv waits for blocks: it may hold them.
+func (e *Engine) busy() bool {
+	return e.prompt > 0 || e.others.size > 0 || e.ready.size > 0 || e.sends.size > 0 && len(e.starved) > 0
+}
 
 // patience returns how long epoll may sleep when the caller would wait for d.
 func (e *Engine) patience(d time.Duration) time.Duration {

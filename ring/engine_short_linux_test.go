@@ -6,9 +6,11 @@ import (
 	"crypto/sha256"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/ring"
 	"golang.org/x/sys/unix"
 )
@@ -58,6 +60,36 @@ func TestStarvedReceiversGetAll(t *testing.T) {
 	}
 	if s := l.Stats(); s.Starved == 0 {
 		t.Errorf("nobody starved: %+v", s)
+	}
+}
+
+// Blocks may be with sends that tell nothing by themselves. While receives wait
+// for blocks, those are no reason to sleep until another event.
+func TestSilentSendsHoldBlocks(t *testing.T) {
+	l := newLoop(t, smallPool(4), ring.EngineConfig{RecvBuffers: 4})
+	a, b := socketPair(t)
+	var kept []buf.Buf
+	_, err := unix.Write(b, make([]byte, 100_000))
+	must(t, err)
+	starved := false
+	l.recv(3, a)
+	l.until("starvation", func(c *aio.Completion) {
+		if c.Res > 0 {
+			kept = append(kept, c.In.Take())
+		}
+		starved = starved || c.Err() == syscall.ENOBUFS
+	}, func() bool { return starved })
+	l.recv(3, a)
+	l.wait(0)
+	tok := aio.Token{Slot: 3, Gen: 1}
+	l.Submit(&aio.Op{Token: tok, Kind: aio.Send, FD: int32(a), Out: [][]byte{kept[0].Bytes()}})
+	hung := time.AfterFunc(testutil.Timeout(patience), l.Wake)
+	cs := l.wait(-1)
+	if !hung.Stop() || len(cs) != 1 || cs[0].Kind != aio.Send {
+		t.Errorf("the wait told %+v", cs)
+	}
+	for i := range kept {
+		kept[i].Release()
 	}
 }
 

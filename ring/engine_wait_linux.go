@@ -65,7 +65,7 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error)
 	e.refill()
 	e.armStarved()
 	for {
-		block := d != 0 && !e.prompt && !e.answered()
+		block := d != 0 && !e.prompt && !e.answered() && !e.holdsBlocks()
 		if block || !e.answered() || e.ring.Pending() > 0 || e.overflow {
 			e.enter(block, d, deadline)
 		} else {
@@ -92,6 +92,12 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error)
 // answered reports whether there is something to tell, so that nobody may wait.
 func (e *Engine) answered() bool {
 	return e.sends.waiting() || e.answers.left() > 0 || e.ring.cq.ready() > 0
+}
+
+// holdsBlocks reports whether receives wait for blocks while sends that may be
+// silent hold some: to sleep on those could be for ever.
+func (e *Engine) holdsBlocks() bool {
+	return len(e.sends.list) > e.sends.concluded && len(e.recv[small].starved)+len(e.recv[bulk].starved) > 0
 }
 
 // enter submits, waits for one answer if block is set, and decides what can be.
