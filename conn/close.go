@@ -20,6 +20,7 @@ type final struct {
 	timer     *reactor.Timer // nil until a step has to be waited for
 	finSent   bool
 	lingering bool
+	unacked   int // bytes on the way at the last CloseTimeout, 0 before the first
 	lost      int
 }
 
@@ -144,10 +145,13 @@ func (c *Conn) submit(op aio.Op) {
 	c.loop.Submit(&h.op)
 }
 
-// fail ends the connection because the kernel answered with -res.
+// fail ends the connection because the kernel answered with -res. Where the
+// connection itself is not dead, it is reset: a FIN would tell the peer that a
+// stream that ends in the middle is whole, and loans could stay out for ever.
 func (c *Conn) fail(op string, res int) {
 	if errno := syscall.Errno(-res); errno != syscall.ECANCELED {
-		c.end(reasonOf(errno), op, errno, false)
+		reason := reasonOf(errno)
+		c.end(reason, op, errno, reason == IOError)
 	}
 }
 
@@ -204,6 +208,11 @@ func (c *Conn) finish() {
 	}
 }
 
+// lingerBytes is how much a peer must take in each further CloseTimeout to be
+// waited for past the first, when the kernel has everything and the peer reads
+// slowly. TCP tells of room by the segment, which is 64 KiB on loopback.
+const lingerBytes = 64 << 10
+
 // deadline decides when a step of the close has taken long enough.
 func (c *Conn) deadline() {
 	f, cfg, now := c.final, &c.host.cfg, c.loop.Now()
@@ -221,8 +230,14 @@ func (c *Conn) deadline() {
 	}
 	// To close with bytes on the way could turn them into a reset, should the
 	// peer send something more.
-	if left := f.began + cfg.CloseTimeout - now; left > 0 && unacked(int(c.fd)) > 0 {
+	n := unacked(int(c.fd))
+	switch left := f.began + cfg.CloseTimeout - now; {
+	case n > 0 && left > 0:
 		c.within(min(left, cfg.Linger))
+		return
+	case n > 0 && (f.unacked == 0 || f.unacked-n >= lingerBytes):
+		f.unacked = n
+		c.within(cfg.CloseTimeout)
 		return
 	}
 	if c.state == closing {

@@ -59,8 +59,10 @@ type Config struct {
 	// that the peer took. Past it the connection is reset, with reason
 	// WriteTimeout if bytes were still pending. Default 10 s.
 	CloseTimeout time.Duration
-	// Linger bounds the wait for the peer's end of file after everything was
-	// sent, as long as the peer has acknowledged all of it. Default 1 s.
+	// Linger bounds the wait for the peer's end of file after the peer has
+	// acknowledged everything. While it has not, it is waited for: up to
+	// CloseTimeout, and then as long as it takes 64 KiB in each further one,
+	// since to close earlier could cost it the end of what was sent. Default 1 s.
 	Linger time.Duration
 	// Backlog is how many connections may wait to be accepted, for each loop.
 	// Default 4096; the kernel's bound is sysctl net.core.somaxconn.

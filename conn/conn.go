@@ -217,7 +217,8 @@ func (c *Conn) Complete(_ *reactor.Loop, done *aio.Completion) {
 // Stop implements reactor.Sink. It is not for users.
 func (c *Conn) Stop(_ *reactor.Loop, hard bool) {
 	if hard {
-		c.end(Shutdown, "", nil, true)
+		// What the kernel has taken it still delivers, unless we reset it.
+		c.end(Shutdown, "", nil, !c.flushed())
 	} else {
 		c.Close()
 	}

@@ -2,6 +2,7 @@ package conn
 
 import (
 	"slices"
+	"syscall"
 
 	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/buf"
@@ -62,8 +63,8 @@ const (
 // vacate gives the outbound back when nothing is in it.
 func (c *Conn) vacate() {
 	o := c.out
-	if o == nil || o.sending || len(o.loans) > 0 || !o.q.clean() {
-		return
+	if o == nil || o.sending || o.backlog || len(o.loans) > 0 || !o.q.clean() {
+		return // With a backlog, DrainAlways has a drain to tell.
 	}
 	c.out = nil
 	if len(c.host.spare) < spareMost && cap(o.q.list) <= spareList {
@@ -316,14 +317,26 @@ func (c *Conn) pump() {
 	if c.Pending() > o.asked || c.full || o.prompt || c.state != open || c.host.cfg.DrainAlways && o.backlog {
 		op.Flags |= aio.Prompt
 	}
-	if op.Batch++; large {
+	if op.Batch = o.nextBatch(); large {
 		op.Flags |= aio.ZeroCopy
 		from, to := o.q.lend(len(op.Out))
-		o.loans = append(o.loans, loan{batch: op.Batch & aio.BatchMask, from: from, to: to, bytes: o.asked})
+		o.loans = append(o.loans, loan{batch: op.Batch, from: from, to: to, bytes: o.asked})
 		o.lent += o.asked
 	}
 	o.sending = true
 	c.loop.Submit(op)
+}
+
+// nextBatch returns the number of the next send. A loan may outlast thousands of
+// sends, so none of them, with a copy or without, may have the number of one.
+func (o *outbound) nextBatch() uint16 {
+	n := o.op.Batch
+	for {
+		n = (n + 1) & aio.BatchMask
+		if !slices.ContainsFunc(o.loans, func(l loan) bool { return l.batch == n }) {
+			return n
+		}
+	}
 }
 
 // hurry has the loop ask at once for the send in flight. Whoever sends or
@@ -351,11 +364,14 @@ func (c *Conn) sent(done *aio.Completion) {
 	if done.First {
 		o.sending = false
 		clear(o.op.Out) // A spare outbound must not keep what was sent alive.
-		if done.Res < 0 {
-			c.fail("send", int(done.Res))
-		} else {
+		switch {
+		case done.Res >= 0:
 			o.stuck = int(done.Res) < o.asked
 			c.took(int(done.Res))
+		case o.op.Flags&aio.ZeroCopy != 0 && noLoan(syscall.Errno(-done.Res)):
+			c.copies = true // Nothing was taken: the same bytes go again, by copy.
+		default:
+			c.fail("send", int(done.Res))
 		}
 	}
 	if done.Final {
@@ -368,6 +384,12 @@ func (c *Conn) sent(done *aio.Completion) {
 	c.runDones()
 	c.edges()
 	c.touch()
+}
+
+// noLoan reports whether a zero-copy send failed for a reason that a copy does
+// not have: locked memory (RLIMIT_MEMLOCK, net.core.optmem_max), or the socket.
+func noLoan(errno syscall.Errno) bool {
+	return errno == syscall.ENOMEM || errno == syscall.ENOBUFS || errno == syscall.EOPNOTSUPP
 }
 
 // repaid ends the loan of a batch, if it was one.
@@ -387,9 +409,7 @@ func (c *Conn) repaid(done *aio.Completion) {
 // runDones tells the lenders whose bytes are no longer needed.
 func (c *Conn) runDones() {
 	for o := c.out; o != nil && len(o.q.dones) > 0; o = c.out {
-		done := o.q.dones[0]
-		o.q.dones = slices.Delete(o.q.dones, 0, 1)
-		if done != nil {
+		if done := o.q.nextDone(); done != nil {
 			done()
 		}
 	}

@@ -208,8 +208,12 @@ func (g *gate) empty() (items []item, data []byte, refused SendError) {
 	return items, data, refused
 }
 
-// keepData bounds the memory that an idle mailbox keeps, in bytes.
-const keepData = 64 << 10
+// keepData and keepItems bound the memory that an idle mailbox keeps: bytes, and
+// messages of 32 bytes each.
+const (
+	keepData  = 64 << 10
+	keepItems = 1 << 10
+)
 
 // give ends the reading of a mailbox; its memory serves again.
 func (g *gate) give(items []item, data []byte) {
@@ -221,7 +225,7 @@ func (g *gate) give(items []item, data []byte) {
 	clear(items)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.closed && cap(data) <= keepData {
+	if !g.closed && cap(data) <= keepData && cap(items) <= keepItems {
 		g.spare, g.spareBuf = items, data
 	}
 }

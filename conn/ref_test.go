@@ -272,3 +272,50 @@ func TestRefCloseSlow(t *testing.T) {
 	r.wantReason(conn.SlowPeer, 100)
 	r.finish()
 }
+
+// TestDrainAlwaysCountsMail holds that a backlog that ends while the mailbox
+// holds something is told when that has gone too.
+func TestDrainAlwaysCountsMail(t *testing.T) {
+	cfg := marks(1000, 0, 1000)
+	cfg.DrainAlways = true
+	r := newRig(t, 64, cfg, nil)
+	_ = r.write(200)
+	r.turns(2)
+	for r.c.Pending() > 64 {
+		r.read(min(r.peer.Waiting(), 64))
+	}
+	r.peer.AutoRead(true)
+	// The completion that empties the queue is dispatched before the mail.
+	if s := r.c.Ref().Write(make([]byte, 10)); s != conn.Queued {
+		t.Fatal(s)
+	}
+	r.turns(4)
+	r.wantLog("drain")
+	r.gone()
+}
+
+// TestIdleMailboxIsSmall holds that a mailbox gives the memory of a burst back.
+func TestIdleMailboxIsSmall(t *testing.T) {
+	r := newRig(t, 1<<20, marks(1<<20, 0, 1<<20), nil)
+	r.peer.AutoRead(true)
+	ref, nothing := r.c.Ref(), func(*conn.Conn) {}
+	burst := func() {
+		for range 50000 {
+			ref.Do(nothing)
+		}
+		r.turns(2)
+	}
+	heap := func() int {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	before := heap()
+	burst()
+	burst()
+	if grown := heap() - before; grown > 512<<10 {
+		t.Errorf("after 50000 functions the mailbox keeps %d bytes", grown)
+	}
+	r.gone()
+}

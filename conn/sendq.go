@@ -38,6 +38,7 @@ type sendq struct {
 	base       uint64   // number of list[0], for loans
 	squeezed   uint64   // pieces below this number need no squeeze any more
 	dones      []func() // of entries that were given back; the owner runs them
+	told       int      // dones before this one were handed out
 }
 
 // empty reports whether the kernel has taken everything.
@@ -147,6 +148,16 @@ func (q *sendq) release(e *entry) {
 		q.dones = append(q.dones, e.done)
 	}
 	*e = entry{}
+}
+
+// nextDone returns the oldest of dones, which must not be empty.
+func (q *sendq) nextDone() func() {
+	done := q.dones[q.told]
+	q.dones[q.told] = nil
+	if q.told++; q.told == len(q.dones) {
+		q.dones, q.told = q.dones[:0], 0
+	}
+	return done
 }
 
 // drop gives everything back, sent or not. No loan may be open.

@@ -163,11 +163,11 @@ func (c *Conn) edges() {
 		}
 	}
 	o := c.out
-	emptied := o != nil && o.backlog && o.q.empty()
+	emptied := o != nil && o.backlog && pending == 0 // The mailbox included: what is in it may not be taken at once.
 	if emptied {
 		o.backlog = false
 	}
-	if c.full && pending <= c.marks.Low || emptied && c.host.cfg.DrainAlways && pending == 0 {
+	if c.full && pending <= c.marks.Low || emptied && c.host.cfg.DrainAlways {
 		c.full, c.pausedFull = false, false
 		c.counts.drain++
 		c.touch() // Reading goes on, and what the handler sends goes out.

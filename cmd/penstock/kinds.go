@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,13 +59,38 @@ type tracker struct {
 	log        *eventlog.Log    // nil: no events are wanted
 
 	opened, closed, lost atomic.Uint64
+
+	numbering sync.Mutex // so that numbers come up in the log in their order
+	lastID    uint64
+	ids       [maxLoops]map[*conn.Conn]uint64 // by loop, each touched on its loop only
 }
+
+// maxLoops is the most loops that a group can have.
+const maxLoops = 1024
+
+// begin writes down a new connection under the next number. The library's own
+// numbers are as unique, but two loops may come here in the other order.
+func (t *tracker) begin(c *conn.Conn) {
+	loop := c.Loop().ID()
+	if t.ids[loop] == nil {
+		t.ids[loop] = make(map[*conn.Conn]uint64)
+	}
+	remote, local := c.RemoteAddr(), c.LocalAddr()
+	t.numbering.Lock()
+	defer t.numbering.Unlock()
+	t.lastID++
+	t.ids[loop][c] = t.lastID
+	t.log.Open(t.lastID, remote, local, loop)
+}
+
+// id returns the number of c in the log.
+func (t *tracker) id(c *conn.Conn) uint64 { return t.ids[c.Loop().ID()][c] }
 
 // OnOpen implements conn.Handler.
 func (t *tracker) OnOpen(c *conn.Conn) {
 	t.opened.Add(1)
 	if t.log != nil {
-		t.log.Open(c.ID(), c.RemoteAddr(), c.LocalAddr(), c.Loop().ID())
+		t.begin(c)
 	}
 	t.Handler.OnOpen(c)
 }
@@ -72,14 +98,14 @@ func (t *tracker) OnOpen(c *conn.Conn) {
 // OnFull implements conn.FullHandler.
 func (t *tracker) OnFull(c *conn.Conn) {
 	if t.log != nil {
-		t.log.Full(c.ID(), c.Pending())
+		t.log.Full(t.id(c), c.Pending())
 	}
 }
 
 // OnDrain implements conn.DrainHandler.
 func (t *tracker) OnDrain(c *conn.Conn) {
 	if t.log != nil {
-		t.log.Drain(c.ID(), c.Pending())
+		t.log.Drain(t.id(c), c.Pending())
 	}
 	if t.drain != nil {
 		t.drain(c)
@@ -89,14 +115,14 @@ func (t *tracker) OnDrain(c *conn.Conn) {
 // rejected hears of a message of size bytes that was refused.
 func (t *tracker) rejected(c *conn.Conn, size int) {
 	if t.log != nil {
-		t.log.Reject(c.ID(), c.Pending(), size)
+		t.log.Reject(t.id(c), c.Pending(), size)
 	}
 }
 
 // OnEOF implements conn.EOFHandler.
 func (t *tracker) OnEOF(c *conn.Conn) {
 	if t.log != nil {
-		t.log.EOF(c.ID())
+		t.log.EOF(t.id(c))
 	}
 	if t.eof != nil {
 		t.eof(c)
@@ -112,11 +138,12 @@ func (t *tracker) OnClose(c *conn.Conn, err error) {
 	t.closed.Add(1)
 	t.lost.Add(s.LostBytes)
 	if t.log != nil {
-		t.log.Closed(c.ID(), eventlog.Closed{
+		t.log.Closed(t.id(c), eventlog.Closed{
 			Reason:  reasonOf(err).String(),
 			BytesIn: s.BytesIn, BytesOut: s.BytesOut, LostBytes: s.LostBytes,
 			Full: s.Full, Drain: s.Drain, Rejected: s.Rejected, PendingMax: uint64(s.PendingMax),
 		})
+		delete(t.ids[c.Loop().ID()], c)
 	}
 }
 
