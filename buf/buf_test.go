@@ -82,7 +82,7 @@ func TestConfig(t *testing.T) {
 		{"negative size", buf.Config{BlockSize: -1}, false},
 		{"negative slab", buf.Config{SlabBlocks: -8}, false},
 		{"negative limit", buf.Config{MaxBytes: -1}, false},
-		{"huge", buf.Config{BlockSize: 2 << 30}, false},
+		{"huge", buf.Config{BlockSize: 1<<30 + page}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -73,6 +73,10 @@ type msghdr struct {
 	flags      int32
 }
 
+// streamEvents are the events of a connection. Urgent data is among them because
+// recv(2) stops in front of it, and then has not emptied the socket.
+const streamEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI
+
 // flags of a slot.
 const (
 	registered  uint16 = 1 << iota // fd is in the epoll set with the token of this slot
@@ -82,7 +86,7 @@ const (
 	acceptArmed                    // an Accept is in flight
 	readable                       // an edge said so, and nothing has emptied the socket since
 	writable                       // the same for room
-	hangup                         // an end of file or an error is behind the bytes
+	hangup                         // an end of file, an error or an urgent byte is behind the bytes
 	queued                         // the slot is in Engine.ready
 	hungry                         // Recv was told -ENOBUFS and nothing has come since
 	waiting                        // the slot is in Engine.starved
@@ -166,7 +170,7 @@ func (e *Engine) Submit(op *aio.Op) {
 		if s.flags &^= recvBulk; op.Flags&aio.Bulk != 0 {
 			s.flags |= recvBulk
 		}
-		e.arm(op, recvArmed, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP)
+		e.arm(op, recvArmed, streamEvents)
 	case aio.Accept:
 		e.arm(op, acceptArmed, unix.EPOLLIN)
 	case aio.Cancel:

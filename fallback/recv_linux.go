@@ -25,7 +25,8 @@ func (e *Engine) recv(s *slot, at uint32, c *aio.Completion) bool {
 	if errno == 0 && n > 0 {
 		s.flags &^= hungry
 		// A block that was not filled has emptied the socket, and the next byte
-		// is an edge. An end of file that was announced is no further edge.
+		// is an edge. An end of file that was announced is no further edge, and
+		// neither are bytes behind an urgent one.
 		switch more := n == len(room) || s.has(hangup); {
 		case !more:
 			s.flags &^= readable

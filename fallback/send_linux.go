@@ -26,7 +26,7 @@ func (e *Engine) send(op *aio.Op) {
 		// A registration reports room that is there by now as an edge. After it,
 		// an edge that came since the socket was full is remembered by writable.
 		// So nothing is tried in vain here, and no edge is missed.
-		if errno := e.register(s, op, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP); errno != 0 {
+		if errno := e.register(s, op, streamEvents); errno != 0 {
 			e.pushSend(sendDone{token: op.Token, batch: op.Batch, res: -int32(errno), prompt: true})
 			return
 		}

@@ -148,7 +148,7 @@ func (e *Engine) note(data uint64, events uint32) {
 	if s.gen != tok.Gen || !s.has(registered) {
 		return // about a descriptor that was closed here and lives on elsewhere
 	}
-	const ended = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+	const ended = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR | unix.EPOLLPRI
 	if events&(unix.EPOLLIN|ended) != 0 {
 		s.flags |= readable
 		if events&ended != 0 {
