@@ -49,6 +49,7 @@ var (
 		"github.com/HdrHistogram/hdrhistogram-go",
 		"github.com/schollz/progressbar/",
 		"github.com/vbauerster/mpb/",
+		"gonum.org/v1/plot",
 	}
 )
 

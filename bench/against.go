@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/penstock-go/penstock/bench/internal/report"
+)
+
+// revision builds the subjects of another revision of the library: that
+// library, measured by the tool of the working tree, so that only the library
+// differs. It returns the program; the caller removes the folder.
+func (b *bench) revision(ctx context.Context, ref string) (program, dir string, err error) {
+	git := func(args ...string) ([]byte, error) {
+		out, err := exec.CommandContext(ctx, "git", append([]string{"-C", b.root}, args...)...).CombinedOutput()
+		if err != nil {
+			return nil, fmt.Errorf("-against: git: %s", lastLine(out, err))
+		}
+		return out, nil
+	}
+	sha, err := git("rev-parse", "--verify", ref+"^{commit}")
+	if err != nil {
+		return "", "", err
+	}
+	if dir, err = os.MkdirTemp("", "penstock-bench-"); err != nil {
+		return "", "", err
+	}
+	archive := filepath.Join(dir, "tree.tar")
+	tree := filepath.Join(dir, "tree")
+	if _, err = git("archive", "-o", archive, strings.TrimSpace(string(sha))); err != nil {
+		return "", dir, err
+	}
+	if err = os.Mkdir(tree, 0o755); err != nil {
+		return "", dir, err
+	}
+	if out, err := exec.CommandContext(ctx, "tar", "-xf", archive, "-C", tree).CombinedOutput(); err != nil {
+		return "", dir, fmt.Errorf("-against: tar: %s", lastLine(out, err))
+	}
+	if err = b.transplant(tree); err != nil {
+		return "", dir, err
+	}
+	program = filepath.Join(dir, "bench")
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", program, "./bench")
+	build.Dir = tree
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", dir, fmt.Errorf("-against: the library of %s does not build with the load test of the working tree: %s", ref, lastLine(out, err))
+	}
+	return program, dir, nil
+}
+
+// transplant puts the tool of the working tree, and what it requires, into
+// another tree.
+func (b *bench) transplant(tree string) error {
+	if err := os.RemoveAll(filepath.Join(tree, "bench")); err != nil {
+		return err
+	}
+	from, to := filepath.Join(b.root, "bench"), filepath.Join(tree, "bench")
+	if err := os.CopyFS(filepath.Join(to, "internal"), os.DirFS(filepath.Join(from, "internal"))); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(from, "*.go"))
+	if err != nil {
+		return err
+	}
+	files = append(files, filepath.Join(b.root, "go.mod"), filepath.Join(b.root, "go.sum"))
+	for _, name := range files {
+		rel, err := filepath.Rel(b.root, name)
+		if err != nil {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(tree, rel), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withRevision puts before each subject of the working tree the same of another
+// revision, which it is compared with.
+func withRevision(list []*candidate, ref, program string) []*candidate {
+	var all []*candidate
+	for _, c := range list {
+		old := *c
+		old.Name, old.path, old.args = c.Name+"@"+ref, program, slices.Clone(c.args)
+		old.Subject = report.Subject{Name: old.Name, Base: old.Name, Own: true, How: "the library at " + ref + ", else as " + c.Name}
+		c.Base = old.Name
+		all = append(all, &old, c)
+	}
+	return all
+}

@@ -1,0 +1,317 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/penstock-go/penstock/bench/internal/report"
+	"github.com/penstock-go/penstock/bench/internal/scenario"
+	"github.com/penstock-go/penstock/internal/testutil"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" { // The tests start this binary as server and as generator.
+		os.Exit(start(os.Args[1:]))
+	}
+	testutil.Main(m)
+}
+
+// TestReadme holds the table of README.md against the raw figures that it is
+// generated from.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, ok := report.ReadmeSource(string(readme))
+	if !ok {
+		return // There is no table, so there is nothing in it that could be wrong.
+	}
+	r, err := report.Read(filepath.Join("..", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want, err := r.Readme(string(readme), name); err != nil || want != string(readme) {
+		t.Errorf("README.md is not what %s gives (%v): run go run ./bench -readme %s", name, err, name)
+	}
+}
+
+// TestUpdateReadme has -readme write what TestReadme then finds right.
+func TestUpdateReadme(t *testing.T) {
+	root := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod":    moduleName,
+		"README.md": "# A\n\n<!-- bench:begin -->\n<!-- bench:end -->\n",
+	} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &report.Report{Version: report.Version}
+	names, err := r.Write(filepath.Join(root, "bench", "results"), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := updateReadme(root, names[0]); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, ok := report.ReadmeSource(string(text))
+	if !ok || name != "bench/results/x.json" {
+		t.Fatalf("generated from %q\n%s", name, text)
+	}
+	if want, err := r.Readme(string(text), name); err != nil || want != string(text) {
+		t.Errorf("a second time it is different: %v", err)
+	}
+	elsewhere, err := r.Write(t.TempDir(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := updateReadme(root, elsewhere[0]); err == nil {
+		t.Error("figures from outside the repository were taken")
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-run", "nothing like it"}, "matches none of"},
+		{[]string{"-run", "("}, "-run"},
+		{[]string{"-moon"}, "-moon"},
+		{[]string{"echo"}, `unexpected "echo"`},
+		{[]string{"-rounds", "0"}, "-rounds"},
+		{[]string{"-for", "-1s"}, "-for"},
+		{[]string{"-target", "127.0.0.1:1"}, "not tcp://"},
+		{[]string{"-target", "tcp://127.0.0.1:1", "-compare"}, "measured alone"},
+		{[]string{"-pid", "1"}, "-target"},
+		{[]string{"-engines", "kqueue"}, "kqueue"},
+		{[]string{"-readme", "no-such-file.json"}, "no-such-file"},
+		{[]string{"-against", "no-such-revision", "-run", "echo-64-c1$"}, "-against"},
+	} {
+		var out, errs bytes.Buffer
+		if code := tool(tc.args, &out, &errs); code == 0 || !strings.Contains(errs.String(), tc.want) {
+			t.Errorf("%q: exit %d, %q, want %q", tc.args, code, &errs, tc.want)
+		}
+		if strings.Contains(errs.String(), "goroutine ") {
+			t.Errorf("%q: a stack trace: %s", tc.args, &errs)
+		}
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := "tcp://" + l.Addr().String()
+	_ = l.Close()
+	var errs bytes.Buffer
+	if code := tool([]string{"-target", target, "-run", "echo"}, io.Discard, &errs); code != 1 || !strings.Contains(errs.String(), "cannot reach "+target) {
+		t.Errorf("exit %d, %q", code, &errs)
+	}
+}
+
+// measure runs the tool over a moment of some scenarios.
+func measure(t *testing.T, ctx context.Context, args ...string) (out, errs string, r *report.Report, err error) {
+	t.Helper()
+	dir := t.TempDir()
+	var o, e bytes.Buffer
+	opts, err := parse(append(args, "-out", dir, "-for", "1s", "-rounds", "1"), &e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = opts.do(ctx, &o, &e)
+	r, readErr := report.Read(filepath.Join(dir, "report.json"))
+	if readErr != nil && err == nil {
+		t.Fatal(readErr)
+	}
+	return o.String(), e.String(), r, err
+}
+
+// TestRun measures one scenario for real. Its figures belong to the machine and
+// are not looked at.
+func TestRun(t *testing.T) {
+	out, errs, r, err := measure(t, t.Context(), "-run", "^echo-64-c1$", "-engines", "epoll,uring")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, errs)
+	}
+	var names []string
+	for _, run := range r.Runs {
+		names = append(names, run.Subject)
+		if run.Result == nil || run.Result.Checked == 0 || run.Stats == nil {
+			t.Errorf("%+v, %s", run, run.Error)
+		}
+	}
+	want := []string{"epoll", "uring", "epoll again"}
+	if r.Subjects[1].Error != "" { // A host without io_uring: TestProtocols judges whether it may be.
+		want = []string{"epoll", "epoll again"}
+	}
+	if !slices.Equal(names, want) {
+		t.Errorf("%q were run, want %q", names, want)
+	}
+	if !strings.Contains(out, "echo-64-c1") || !strings.Contains(errs, "100 %") {
+		t.Errorf("%s%s", out, errs)
+	}
+}
+
+// watcher calls fn once a text was written to it.
+type watcher struct {
+	bytes.Buffer
+	text string
+	fn   func()
+}
+
+func (w *watcher) Write(p []byte) (int, error) {
+	n, err := w.Buffer.Write(p)
+	if strings.Contains(w.String(), w.text) {
+		w.fn()
+	}
+	return n, err
+}
+
+// TestInterrupted ends a run in its middle: what was measured is reported, as partial.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	opts, err := parse([]string{"-run", "^echo-64-c1$|^echo-1k-c64$", "-rounds", "1", "-for", "1s", "-out", t.TempDir(), "-engines", "epoll"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	errs := &watcher{text: " s  echo-64-c1\n", fn: cancel}
+	if err := opts.do(ctx, &out, errs); err != nil {
+		t.Fatalf("%v\n%s", err, errs)
+	}
+	if !strings.Contains(out.String(), "partial: it was interrupted") || strings.Contains(out.String(), "echo-1k-c64  ") {
+		t.Errorf("%s", &out)
+	}
+}
+
+// TestTarget measures a server that this tool has not started.
+func TestTarget(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := startServer(t.Context(), nil, self, roleSubject, "--engine", "epoll")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.end()
+	out, errs, r, err := measure(t, t.Context(), "-target", "tcp://"+s.addr, "-run", "^echo-64-c1$|open-25|slow")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, errs)
+	}
+	if len(r.Runs) != 4 || strings.Contains(out, "CPU time of the server") {
+		t.Errorf("%d runs\n%s", len(r.Runs), out)
+	}
+}
+
+// TestChildEnds sees that no server outlives the one who started it.
+func TestChildEnds(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := startServer(t.Context(), nil, self, roleSubject, "--engine", "auto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.end()
+	if !s.cmd.ProcessState.Success() {
+		t.Errorf("it ended by %s, and not because its input closed", s.cmd.ProcessState)
+	}
+	if _, err := startServer(t.Context(), nil, self, roleSubject, "--protocol", "morse"); err == nil || !strings.Contains(err.Error(), "morse") {
+		t.Errorf("%v, want what it said", err)
+	}
+	if _, err := startServer(t.Context(), nil, filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Error("a program that is not there was started")
+	}
+}
+
+func TestPlan(t *testing.T) {
+	list := scenario.All(20_000)
+	three := func(scenario.Scenario) int { return 3 }
+	p := newPlan(list, three, 3*time.Minute, 5)
+	if p.window < leastWindow || p.rounds < 3 || p.total > 3*time.Minute+time.Second || p.total < 2*time.Minute {
+		t.Errorf("%+v", p)
+	}
+	if q := newPlan(list, three, time.Second, 5); q.rounds != 3 || q.window != leastWindow {
+		t.Errorf("in a second: %+v", q)
+	}
+	if q := newPlan(list, three, 10*time.Hour, 5); q.rounds != 5 || q.window != mostWindow {
+		t.Errorf("in ten hours: %+v", q)
+	}
+	steps := 0
+	for _, s := range list {
+		steps += 3 * len(s.Variants) * p.of(s)
+	}
+	if p.steps != steps {
+		t.Errorf("%d steps, want %d", p.steps, steps)
+	}
+}
+
+func TestCapacity(t *testing.T) {
+	rates := map[string][]float64{"uring": {90, 100, 110}, "epoll": {50}, "net": {10}}
+	if got := capacity("uring", rates); got != 100 {
+		t.Errorf("without gnet %v", got)
+	}
+	rates["gnet-1"], rates["gnet-2"] = []float64{20}, []float64{70}
+	if got := capacity("uring", rates); got != 70 {
+		t.Errorf("with a slower gnet %v", got)
+	}
+	rates["gnet-2"] = []float64{170}
+	if got := capacity("uring", rates); got != 100 {
+		t.Errorf("with a faster gnet %v", got)
+	}
+	if got := capacity("uring", nil); got != 0 {
+		t.Errorf("of nothing %v", got)
+	}
+}
+
+func TestTail(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                   "",
+		"a\nb\n":                             "b",
+		"x\npanic: y\n\ngoroutine 1 [z]:\n ": "panic: y",
+	} {
+		var l tail
+		if _, err := io.WriteString(&l, text); err != nil || l.line() != want {
+			t.Errorf("%q: %q, want %q", text, l.line(), want)
+		}
+	}
+	var l tail
+	for range 1000 {
+		_, _ = io.WriteString(&l, strings.Repeat("x", 100)+"\n")
+	}
+	if len(l.text) > 8<<10 {
+		t.Errorf("it keeps %d bytes", len(l.text))
+	}
+}
+
+func TestFindRoot(t *testing.T) {
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := findRoot(filepath.Join(dir, "internal", "load"))
+	if err != nil || root != filepath.Dir(dir) {
+		t.Errorf("%q, %v", root, err)
+	}
+	if _, err := findRoot(t.TempDir()); err == nil {
+		t.Error("found where it is not")
+	}
+}

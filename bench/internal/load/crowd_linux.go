@@ -1,0 +1,270 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/penstock-go/penstock/bench/internal/host"
+	"github.com/penstock-go/penstock/bench/internal/pattern"
+)
+
+const (
+	// stallBuffer is the size of the kernel's buffers of a stalled connection:
+	// little, so that what it sends is soon the server's to keep.
+	stallBuffer = 16 << 10
+	// drainBuffer is its size when what is owed is read.
+	drainBuffer = 4 << 20
+	// stalledFor is how long nobody must have taken a byte until all are stuck.
+	stalledFor = 100 * time.Millisecond
+	// settleFor is how long a server's memory must have stayed as it is.
+	settleFor = 100 * time.Millisecond
+	// crowdWithin bounds what is done to a whole crowd.
+	crowdWithin = 20 * time.Second
+)
+
+// crowd is connections beside those that are measured: silent, or stalled,
+// which send and do not read.
+type crowd struct {
+	clients []client
+	most    int64 // bytes that each sends
+	in      []byte
+	note    string
+}
+
+func newCrowd(d *dialer, p *pattern.Pattern, first, n, most int) (*crowd, error) {
+	fds, note, err := d.dialAll(n, stallBuffer)
+	if err != nil {
+		return nil, err
+	}
+	c := &crowd{most: int64(most), note: note, in: make([]byte, 64<<10)}
+	for i, fd := range fds {
+		c.clients = append(c.clients, client{fd: fd, number: first + i, stream: p.Stream(first + i)})
+	}
+	return c, nil
+}
+
+func (c *crowd) close() {
+	for i := range c.clients {
+		_ = unix.Close(c.clients[i].fd)
+	}
+}
+
+func (c *crowd) sent() (n int64) {
+	for i := range c.clients {
+		n += c.clients[i].sent
+	}
+	return n
+}
+
+// stall sends on every connection until none takes more.
+func (c *crowd) stall() error {
+	deadline, last := time.Now().Add(crowdWithin), time.Now()
+	for time.Since(last) < stalledFor && time.Now().Before(deadline) {
+		moved := false
+		for i := range c.clients {
+			for cl := &c.clients[i]; cl.sent < c.most; {
+				n, err := unix.Write(cl.fd, cl.stream.At(cl.sent, int(min(c.most-cl.sent, 16<<10))))
+				if errors.Is(err, unix.EAGAIN) {
+					break
+				}
+				if err != nil {
+					return cl.failed(os.NewSyscallError("write", err))
+				}
+				cl.sent += int64(n)
+				moved = true
+			}
+		}
+		if moved {
+			last = time.Now()
+		} else {
+			time.Sleep(stalledFor / 10)
+		}
+		if c.most == 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// drain reads what the stalled ones are owed, and checks it.
+func (c *crowd) drain() (checked int64, err error) {
+	missing := c.sent()
+	for i := range c.clients { // Small buffers made them stall; now they would only take time.
+		_ = unix.SetsockoptInt(c.clients[i].fd, unix.SOL_SOCKET, unix.SO_RCVBUF, drainBuffer)
+	}
+	for deadline := time.Now().Add(crowdWithin); missing > 0; {
+		moved := false
+		for i := range c.clients {
+			n, err := c.read(&c.clients[i])
+			if err != nil {
+				return checked, fmt.Errorf("a slow reader: %w", err)
+			}
+			missing, checked, moved = missing-n, checked+n, moved || n > 0
+		}
+		if moved {
+			continue
+		}
+		if time.Now().After(deadline) {
+			return checked, fmt.Errorf("%d bytes had not come back to slow readers after %v", missing, crowdWithin)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return checked, nil
+}
+
+// read takes what one connection has, up to the size of the buffer.
+func (c *crowd) read(cl *client) (int64, error) {
+	if cl.received == cl.sent {
+		return 0, nil
+	}
+	n, err := unix.Read(cl.fd, c.in)
+	switch {
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+		return 0, nil
+	case err != nil:
+		return 0, cl.failed(os.NewSyscallError("read", err))
+	case n == 0:
+		return 0, cl.failed(io.ErrUnexpectedEOF)
+	}
+	if bad := cl.stream.Check(cl.received, c.in[:n]); bad >= 0 || cl.received+int64(n) > cl.sent {
+		return 0, fmt.Errorf("connection %d: what came back is not what was sent, at %d", cl.number, cl.received+int64(max(bad, 0)))
+	}
+	cl.received += int64(n)
+	return int64(n), nil
+}
+
+// say sends one message on a connection.
+func (c *crowd) say(cl *client, size int) error {
+	if _, err := unix.Write(cl.fd, cl.stream.At(cl.sent, size)); err != nil {
+		return cl.failed(os.NewSyscallError("write", err))
+	}
+	cl.sent += int64(size)
+	return nil
+}
+
+// hear waits until all that was sent on a connection has come back.
+func (c *crowd) hear(cl *client) error {
+	for deadline := time.Now().Add(crowdWithin); cl.received < cl.sent; {
+		n, err := c.read(cl)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			if time.Now().After(deadline) {
+				return fmt.Errorf("connection %d: no answer within %v", cl.number, crowdWithin)
+			}
+			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(cl.fd), Events: unix.POLLIN}}, 100)
+		}
+	}
+	return nil
+}
+
+// settledRSS returns the memory of a process once it does not change.
+func settledRSS(pid int) (int64, error) {
+	last, err := host.RSS(pid)
+	for range 20 {
+		if err != nil {
+			return 0, err
+		}
+		time.Sleep(settleFor)
+		var now int64
+		if now, err = host.RSS(pid); now == last {
+			break
+		}
+		last = now
+	}
+	return last, err
+}
+
+// idle measures the server's memory without connections, with many that have
+// never said a word, and with the same after one echo each.
+func (g *generator) idle(ctx context.Context, opened func()) (*Result, error) {
+	warm, err := newCrowd(g.dialer, g.pattern, 0, min(64, g.spec.Conns), 0)
+	if err != nil {
+		return nil, err
+	}
+	if err = warm.echoAll(ctx, g.spec.Size); err != nil {
+		warm.close()
+		return nil, err
+	}
+	warm.close()
+	r := &g.result
+	if r.RSSBefore, err = settledRSS(g.spec.PID); err != nil {
+		return nil, err
+	}
+	opened()
+	start := time.Now()
+	fds, note, err := g.dialer.dialAll(g.spec.Conns, 0)
+	if err != nil {
+		return nil, err
+	}
+	g.note(note)
+	r.Conns = len(fds)
+	g.beside = &crowd{in: make([]byte, 64<<10)}
+	for i, fd := range fds {
+		g.beside.clients = append(g.beside.clients, client{fd: fd, number: i, stream: g.pattern.Stream(i)})
+	}
+	if r.RSSIdle, err = settledRSS(g.spec.PID); err != nil {
+		return nil, err
+	}
+	if err = g.beside.echoAll(ctx, g.spec.Size); err != nil {
+		return nil, err
+	}
+	r.Messages, r.Elapsed = int64(r.Conns), time.Since(start)
+	r.Checked = r.Messages * int64(g.spec.Size)
+	r.RSSAfter, err = settledRSS(g.spec.PID)
+	return r, err
+}
+
+// atOnce is how many of a crowd speak at the same time.
+const atOnce = 64
+
+// echoAll sends one message on every connection and reads it back.
+func (c *crowd) echoAll(ctx context.Context, size int) error {
+	for some := range slices.Chunk(c.clients, atOnce) {
+		for i := range some {
+			if err := c.say(&some[i], size); err != nil {
+				return err
+			}
+		}
+		for i := range some {
+			if err := c.hear(&some[i]); err != nil {
+				return err
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// nothing waits as long as a load would run.
+func (g *generator) nothing(ctx context.Context, opened func()) (*Result, error) {
+	var from, to snapshot
+	sleep := func(d time.Duration) {
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+		}
+	}
+	sleep(g.spec.Warm)
+	from, err := g.snapshot()
+	if err != nil {
+		return nil, err
+	}
+	opened()
+	sleep(g.spec.Window)
+	if to, err = g.snapshot(); err != nil {
+		return nil, err
+	}
+	g.result.Elapsed, g.result.CPU = to.at-from.at, to.cpu-from.cpu
+	return &g.result, ctx.Err()
+}

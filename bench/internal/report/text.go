@@ -1,0 +1,184 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Line is one fact about the machine.
+type Line struct{ Key, Value string }
+
+// Machine lists what a reader must know of the machine and the run.
+func (r *Report) Machine() []Line {
+	e := r.Environment
+	var have, lack, mitigations []string
+	for _, name := range slices.Sorted(maps.Keys(e.Features)) {
+		if e.Features[name] {
+			have = append(have, name)
+		} else {
+			lack = append(lack, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Mitigations)) {
+		mitigations = append(mitigations, name+": "+e.Mitigations[name])
+	}
+	kind, isolation := "", "no"
+	if e.Virtual {
+		kind = ", virtual"
+	}
+	if e.Isolation {
+		isolation = "yes"
+	}
+	lines := []Line{
+		{"processor", fmt.Sprintf("%s, %d CPUs%s, %.1f GiB", e.CPU, e.CPUs, kind, float64(e.Memory)/(1<<30))},
+		{"kernel", fmt.Sprintf("%s; page-table isolation: %s; a null system call: %.0f ns", e.Kernel, isolation, e.NullCall)},
+		{"mitigations", strings.Join(mitigations, "; ")},
+		{"engine", e.Engine},
+		{"features", strings.Join(have, " ")},
+		{"missing", strings.Join(lack, " ")},
+		{"build", strings.TrimSpace(fmt.Sprintf("%s %s, commit %s %s", e.Go, e.Arch, e.Commit, e.Flags))},
+		{"command", strings.Join(r.Command, " ")},
+		{"processors", r.Layout},
+		{"descriptors", fmt.Sprint(e.NoFile)},
+		{"load", fmt.Sprintf("%s before, %s after; others used %.2f CPUs during the run", e.LoadBefore, e.LoadAfter, e.Foreign)},
+		{"time", fmt.Sprintf("%s, %.0f s", r.Started.UTC().Format("2006-01-02 15:04 MST"), r.Took.Seconds())},
+	}
+	return slices.DeleteFunc(lines, func(l Line) bool { return l.Value == "" })
+}
+
+// noisy is from how many CPUs used by others on the run is not to be believed.
+const noisy = 0.1
+
+// disturbed counts the measurements in which others had the CPUs.
+func (r *Report) disturbed() (n int) {
+	for _, run := range r.Runs {
+		if run.Result != nil && run.Result.Waited > 0.2 {
+			n++
+		}
+	}
+	return n
+}
+
+// Warnings are what a reader must see first.
+func (r *Report) Warnings() []string {
+	var all []string
+	if r.Partial != "" {
+		all = append(all, "This report is partial: "+r.Partial+".")
+	}
+	all = append(all, r.Failures()...)
+	if r.Environment.Foreign > noisy {
+		all = append(all, fmt.Sprintf("The machine was not quiet: other programs used %.2f CPUs. Run it again when they do not.", r.Environment.Foreign))
+	}
+	if n := r.disturbed(); n > 0 {
+		all = append(all, fmt.Sprintf("In %d of %d measurements others had the generator's CPU for more than a fifth of the time, twice in a row; their figures are not to be believed.", n, len(r.Runs)))
+	}
+	for _, s := range r.Subjects {
+		if s.Error != "" {
+			all = append(all, s.Name+" is not there: "+s.Error)
+		}
+	}
+	for _, s := range r.Scenarios {
+		if s.Note != "" {
+			all = append(all, s.Name+": "+s.Note)
+		}
+	}
+	return append(all, r.Notes...)
+}
+
+const (
+	red    = "\x1b[31m"
+	green  = "\x1b[32m"
+	dim    = "\x1b[2m"
+	bold   = "\x1b[1m"
+	normal = "\x1b[0m"
+)
+
+// Text writes the report for a terminal.
+func (r *Report) Text(w io.Writer, colour bool) error {
+	p := printer{w: w, colour: colour}
+	p.line("")
+	for _, l := range r.Machine() {
+		p.line(fmt.Sprintf("%-12s %s", l.Key, l.Value))
+	}
+	for _, t := range r.Tables(false) {
+		p.table(t)
+	}
+	if warnings := r.Warnings(); len(warnings) > 0 {
+		p.line("")
+		for _, text := range warnings {
+			p.line(p.paint("! "+text, bold))
+		}
+	}
+	goals := r.Goals()
+	short, measured := Shortfalls(goals)
+	p.line("")
+	switch {
+	case short > 0:
+		p.line(p.paint(fmt.Sprintf("%d of %d goals that were measured fall short.", short, measured), red))
+	case measured > 0:
+		p.line(fmt.Sprintf("All %d goals that were measured are reached.", measured))
+	}
+	if more := len(goals) - measured; more > 0 {
+		p.line(fmt.Sprintf("%d more goals were not measured; most need -compare.", more))
+	}
+	return p.err
+}
+
+// printer remembers the first error.
+type printer struct {
+	w      io.Writer
+	colour bool
+	err    error
+}
+
+func (p *printer) line(s string) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintln(p.w, s)
+	}
+}
+
+func (p *printer) paint(s, how string) string {
+	if !p.colour || how == "" {
+		return s
+	}
+	return how + s + normal
+}
+
+func (p *printer) table(t Table) {
+	widths := make([]int, len(t.Head))
+	for i, h := range t.Head {
+		widths[i] = utf8.RuneCountInString(h)
+		for _, row := range t.Rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i].Text))
+		}
+	}
+	p.line("")
+	p.line(p.paint(t.Title, bold))
+	var head []Cell
+	for _, h := range t.Head {
+		head = append(head, text(h))
+	}
+	p.row(head, widths)
+	for _, row := range t.Rows {
+		p.row(row, widths)
+	}
+	if t.Note != "" {
+		p.line(p.paint(t.Note, dim))
+	}
+}
+
+func (p *printer) row(row []Cell, widths []int) {
+	var b strings.Builder
+	for i, c := range row {
+		s := p.paint(c.Text, map[Class]string{Good: green, Bad: red, Unresolved: dim}[c.Class])
+		if i < len(row)-1 {
+			s += strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c.Text)+2)
+		}
+		b.WriteString(s)
+	}
+	p.line("  " + strings.TrimRight(b.String(), " "))
+}

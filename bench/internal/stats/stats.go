@@ -1,0 +1,90 @@
+// Package stats compares figures that were measured side by side.
+//
+// The machines of load tests change their speed from minute to minute, all
+// programs alike. So what is compared is never two averages but pairs: two
+// subjects in the same round, one after the other. The median of their ratios
+// stands, with its spread; and a pair of twice the same subject, measured in
+// the same way, says how small a difference means anything.
+package stats
+
+import (
+	"math"
+	"slices"
+)
+
+// Median returns the middle of the values, NaN of none.
+func Median(values []float64) float64 {
+	v := slices.Sorted(slices.Values(values))
+	n := len(v)
+	switch {
+	case n == 0:
+		return math.NaN()
+	case n%2 == 1:
+		return v[n/2]
+	}
+	return (v[n/2-1] + v[n/2]) / 2
+}
+
+// Ratio is one subject in relation to another.
+type Ratio struct {
+	Median float64 `json:"median"`
+	Low    float64 `json:"low"` // to High: the spread of all pairs, or from five on of all but the two extreme ones
+	High   float64 `json:"high"`
+	Pairs  int     `json:"pairs"`
+}
+
+// Pair returns the ratio of a to b, round by round. A round that one of them
+// has not, because it failed there, does not count.
+func Pair(a, b map[int]float64) Ratio {
+	var all []float64
+	for round, x := range a {
+		if y, ok := b[round]; ok && y > 0 && x > 0 {
+			all = append(all, x/y)
+		}
+	}
+	return Of(all)
+}
+
+// Of returns the ratio that the pairs' ratios give.
+func Of(ratios []float64) Ratio {
+	v := slices.Sorted(slices.Values(ratios))
+	r := Ratio{Median: Median(v), Pairs: len(v)}
+	if len(v) == 0 {
+		r.Median = 0
+		return r
+	}
+	cut := 0
+	if len(v) >= 5 {
+		cut = 1
+	}
+	r.Low, r.High = v[cut], v[len(v)-1-cut]
+	return r
+}
+
+// leastPairs is how many pairs say something about their spread.
+const leastPairs = 3
+
+// Noise returns how far a pair of twice the same subject is from 1: a
+// difference smaller than that is not resolved. With fewer than three such
+// pairs nothing is, and the answer is infinite.
+func Noise(same Ratio) float64 {
+	if same.Pairs < leastPairs {
+		return math.Inf(1)
+	}
+	return max(math.Abs(same.Median-1), same.High-1, 1-same.Low)
+}
+
+// Resolved reports whether r differs from 1 by more than the noise.
+func (r Ratio) Resolved(noise float64) bool {
+	return r.Pairs > 0 && math.Abs(r.Median-1) > noise
+}
+
+// Rotate returns the order of n subjects in a round: each round begins with
+// the next, so that none is always first, or always behind the same one's heat.
+func Rotate(n, round int) []int {
+	order := make([]int, n)
+	for i := range order {
+		order[i] = (i + round) % n
+	}
+	return order
+}

@@ -1,0 +1,85 @@
+package stats
+
+import (
+	"math"
+	"slices"
+	"testing"
+)
+
+func TestMedian(t *testing.T) {
+	for _, tc := range []struct {
+		in   []float64
+		want float64
+	}{
+		{[]float64{3}, 3},
+		{[]float64{9, 1, 2}, 2},
+		{[]float64{4, 1, 3, 2}, 2.5},
+	} {
+		in := slices.Clone(tc.in)
+		if got := Median(in); got != tc.want {
+			t.Errorf("median of %v is %v, want %v", tc.in, got, tc.want)
+		}
+		if !slices.Equal(in, tc.in) {
+			t.Errorf("%v became %v", tc.in, in)
+		}
+	}
+	if !math.IsNaN(Median(nil)) {
+		t.Error("nothing has a median")
+	}
+}
+
+// TestPair has a machine that becomes twice as slow: the averages say nothing,
+// the pairs all.
+func TestPair(t *testing.T) {
+	a := map[int]float64{0: 110, 1: 220, 2: 330, 3: 100, 9: 7}
+	b := map[int]float64{0: 100, 1: 200, 2: 300, 3: 100, 4: 1}
+	want := Ratio{Median: 1.1, Low: 1, High: 1.1, Pairs: 4}
+	got := Pair(a, b)
+	if got.Pairs != want.Pairs || math.Abs(got.Median-want.Median) > 1e-9 || got.Low != want.Low || math.Abs(got.High-want.High) > 1e-9 {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if r := Pair(a, nil); r.Pairs != 0 || r.Resolved(0) {
+		t.Errorf("a pair with nobody: %+v", r)
+	}
+}
+
+func TestSpread(t *testing.T) {
+	if r := Of([]float64{1, 9, 1.2, 0.1, 1.1}); r.Low != 1 || r.High != 1.2 || r.Median != 1.1 {
+		t.Errorf("of five: %+v", r)
+	}
+	if r := Of([]float64{1, 9, 1.2}); r.Low != 1 || r.High != 9 {
+		t.Errorf("of three: %+v", r)
+	}
+}
+
+func TestResolved(t *testing.T) {
+	noise := Noise(Ratio{Median: 1.01, Low: 0.96, High: 1.03, Pairs: 5})
+	if math.Abs(noise-0.04) > 1e-9 {
+		t.Errorf("noise %v, want 0.04", noise)
+	}
+	for median, want := range map[float64]bool{1.03: false, 0.97: false, 1.05: true, 0.95: true} {
+		if got := (Ratio{Median: median, Pairs: 5}).Resolved(noise); got != want {
+			t.Errorf("%v resolved: %v", median, got)
+		}
+	}
+	if (Ratio{Median: 2, Pairs: 5}).Resolved(Noise(Ratio{})) {
+		t.Error("resolved without an A/A pair")
+	}
+	if (Ratio{Median: 2, Pairs: 5}).Resolved(Noise(Ratio{Median: 1, Low: 1, High: 1, Pairs: 2})) {
+		t.Error("resolved by two pairs, whose spread says nothing")
+	}
+}
+
+func TestRotate(t *testing.T) {
+	first := map[int]bool{}
+	for round := range 4 {
+		order := Rotate(4, round)
+		first[order[0]] = true
+		if s := slices.Sorted(slices.Values(order)); !slices.Equal(s, []int{0, 1, 2, 3}) {
+			t.Errorf("round %d: %v", round, order)
+		}
+	}
+	if len(first) != 4 {
+		t.Error("not everybody was first once")
+	}
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"math"
+	"time"
+
+	"github.com/penstock-go/penstock/bench/internal/scenario"
+)
+
+const (
+	leastWindow = 150 * time.Millisecond
+	mostWindow  = 2 * time.Second
+	warmUp      = 80 * time.Millisecond
+	smokeWindow = 60 * time.Millisecond
+	smokeWarm   = 20 * time.Millisecond
+)
+
+// plan is how long and how often everything runs.
+type plan struct {
+	rounds       int
+	warm, window time.Duration
+	steps        int // measurements in all
+	total        time.Duration
+}
+
+// fewRounds is below how many pairs nothing can be resolved.
+const fewRounds = 3
+
+// of returns how often a scenario is run. One whose figures are compared is not
+// run so seldom that they could not be, unless all are.
+func (p plan) of(s scenario.Scenario) int {
+	n := max(1, int(math.Round(float64(p.rounds)*s.Rounds)))
+	if s.Kind == scenario.Latency || s.Kind == scenario.Slow {
+		n = max(n, min(p.rounds, fewRounds))
+	}
+	return n
+}
+
+// overhead is about what a measurement takes besides its window: to start and
+// end the processes, to connect, and what a scenario waits for.
+func overhead(s scenario.Scenario) time.Duration {
+	switch s.Kind {
+	case scenario.Memory:
+		return 1500 * time.Millisecond
+	case scenario.Slow:
+		return 1200 * time.Millisecond
+	}
+	return warmUp + 80*time.Millisecond
+}
+
+// windows says whether a measurement takes a window of time.
+func windows(s scenario.Scenario) bool { return s.Kind != scenario.Memory }
+
+// newPlan fits the scenarios into a time. subjects is how many run each. When
+// the time is short there are fewer rounds, down to three, and then it is longer.
+func newPlan(list []scenario.Scenario, subjects func(scenario.Scenario) int, budget time.Duration, rounds int) plan {
+	for p := (plan{rounds: rounds, warm: warmUp}); ; p.rounds-- {
+		fixed, measured := time.Duration(0), 0
+		p.steps = 0
+		for _, s := range list {
+			n := p.of(s) * len(s.Variants) * subjects(s)
+			p.steps += n
+			fixed += time.Duration(n) * overhead(s)
+			if windows(s) {
+				measured += n
+			}
+		}
+		p.window = leastWindow
+		if measured > 0 {
+			p.window = (budget - fixed) / time.Duration(measured)
+		}
+		if p.window < leastWindow && p.rounds > fewRounds {
+			continue
+		}
+		p.window = min(max(p.window, leastWindow), mostWindow)
+		p.total = fixed + time.Duration(measured)*p.window
+		return p
+	}
+}
