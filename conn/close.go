@@ -21,6 +21,7 @@ type final struct {
 	finSent   bool
 	lingering bool
 	unacked   int // bytes on the way at the last CloseTimeout, 0 before the first
+	left      int // bytes that the peer had not acknowledged when last looked at
 	lost      int
 }
 
@@ -182,6 +183,7 @@ func (c *Conn) proceed() {
 		if c.flushed() {
 			c.finish()
 		} else if f := c.final; f.timer == nil || !f.timer.Armed() {
+			f.left = c.unread()
 			c.within(c.host.cfg.CloseTimeout)
 		}
 	}
@@ -219,6 +221,9 @@ func (c *Conn) deadline() {
 	if !c.flushed() {
 		at := f.began + cfg.CloseTimeout
 		if c.eof { // The peer waits for its answer: it has time as long as it reads.
+			if left := c.unread(); left < f.left {
+				f.left, f.progress = left, now
+			}
 			at = max(at, f.progress+cfg.CloseTimeout)
 		}
 		if now < at {
@@ -244,6 +249,11 @@ func (c *Conn) deadline() {
 		c.end(f.reason, f.op, f.err, false)
 	}
 }
+
+// unread returns the bytes that the peer has not acknowledged. The kernel frees
+// room in its own queue by the third, so what it takes tells too late that a
+// slow peer reads.
+func (c *Conn) unread() int { return c.Pending() + unacked(int(c.fd)) }
 
 // complete is the end: everything is given back, and the handler told. The
 // deferred calls run even if the handler panics.

@@ -59,3 +59,47 @@ func TestSlowReaderBehindClose(t *testing.T) {
 		}
 	})
 }
+
+// TestSlowReaderBehindEOF has a client that ends its side and reads its answer
+// without a pause, but slower than the kernel frees room for the next of it
+// within a CloseTimeout.
+func TestSlowReaderBehindEOF(t *testing.T) {
+	const size = 4 << 20
+	timeout := testutil.Timeout(300 * time.Millisecond)
+	engines(t, reactor.Config{Loops: 1}, func(t *testing.T, g *reactor.Group) {
+		ended := make(chan error, 1)
+		h := &conn.Funcs{
+			Open:  func(c *conn.Conn) { _, _ = c.Write(make([]byte, size)) },
+			Close: func(_ *conn.Conn, err error) { ended <- err },
+		}
+		l, err := conn.Listen(g, "tcp", "127.0.0.1:0", h, conn.Config{CloseTimeout: timeout})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.(*net.TCPConn).CloseWrite()
+		buf := make([]byte, 20<<10)
+		got := 0
+		for {
+			n, err := c.Read(buf)
+			got += n
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatalf("after %d of %d bytes: %v", got, size, err)
+			}
+			time.Sleep(timeout / 30)
+		}
+		if got != size {
+			t.Errorf("%d of %d bytes", got, size)
+		}
+		if err := <-ended; !errors.Is(err, io.EOF) {
+			t.Errorf("closed with %v", err)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package conn
 import (
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/buf"
@@ -41,6 +42,10 @@ func (r Ref) Pending() int { return int(r.g.pending.Load()) }
 // Write copies p and posts it as one message. It is admitted against the same
 // Limit as a Send on the loop, at once, so that a goroutine that outruns the
 // loop is refused; a refusal is also told to OnError, as a *SendError.
+//
+// Full says that pending, the mailbox included, is at or above HighWater. It
+// promises no OnDrain, since the loop may find that the peer takes everything:
+// who wants to wait looks at Pending, or goes on until it is refused.
 func (r Ref) Write(p []byte) Status { return r.g.put(item{n: len(p)}, p) }
 
 // SendShared posts the bytes of s as one message; the caller keeps its count.
@@ -249,7 +254,7 @@ func (g *gate) deliver(l *reactor.Loop) {
 			if it.shared == nil {
 				p, data = data[:it.n], data[it.n:]
 			}
-			c.mailed(it, p, &refused)
+			c.mailed(it, p)
 		case itemClose:
 			c.Close()
 		case itemDo:
@@ -260,7 +265,7 @@ func (g *gate) deliver(l *reactor.Loop) {
 }
 
 // mailed queues one message that was admitted when it was posted.
-func (c *Conn) mailed(it item, p []byte, refused *SendError) {
+func (c *Conn) mailed(it item, p []byte) {
 	taken := false
 	switch {
 	case c.state >= ending: // Stays pending, and is lost with the rest.
@@ -276,16 +281,18 @@ func (c *Conn) mailed(it item, p []byte, refused *SendError) {
 	switch {
 	case taken:
 		c.out.prompt = true
-	case c.state < ending: // There was no memory for it.
-		c.credit(it.n)
-		refused.Messages++
-		refused.Bytes += it.n
+	case c.state < ending:
+		// There is no memory for what was promised, and a stream with a hole in
+		// it is none.
+		c.end(IOError, "send", syscall.ENOBUFS, true)
 	}
 }
 
 // mailDone runs the hooks that a mailbox asks for.
 func (c *Conn) mailDone(refused *SendError) {
-	if pending := c.Pending(); pending >= c.marks.High && c.state == open {
+	pending := c.Pending()
+	c.pendingMax = max(c.pendingMax, pending)
+	if pending >= c.marks.High && c.state == open {
 		if !c.full {
 			c.offer()
 			pending = c.Pending()
@@ -294,7 +301,6 @@ func (c *Conn) mailDone(refused *SendError) {
 			c.fill()
 		}
 	}
-	c.pendingMax = max(c.pendingMax, c.Pending())
 	if refused.Messages == 0 {
 		return
 	}

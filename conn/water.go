@@ -85,10 +85,13 @@ func (c *Conn) refuse(n int) Status {
 	return Rejected
 }
 
-// refund takes back a charge for a message for which there is no memory.
+// refund takes back a charge for a message for which there is no memory. That
+// is no fault of the peer's, so no policy is applied.
 func (c *Conn) refund(n int) Status {
 	c.credit(n)
-	return c.refuse(n)
+	c.counts.rejected++
+	c.counts.rejectedBytes += uint64(n)
+	return Rejected
 }
 
 // chargeWithin counts n bytes as pending unless the queue is at its limit. An

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -56,7 +57,11 @@ func Start(cfg Config) (*Group, error) {
 	}
 	info.Loops, info.Features = cfg.Loops, g.loops[0].caps.Features
 	g.info = info
-	cfg.Logger.Info("penstock started", "engine", info.Engine, "reason", info.Reason, "loops", info.Loops, "kernel", info.Kernel)
+	level := slog.LevelInfo
+	if cfg.Engine == Auto && info.Engine == "epoll" { // What was hoped for is not to be had.
+		level = slog.LevelWarn
+	}
+	cfg.Logger.Log(context.Background(), level, "penstock started", "engine", info.Engine, "reason", info.Reason, "loops", info.Loops, "kernel", info.Kernel)
 	warn(cfg, os.Getenv("GODEBUG"))
 	g.wg.Add(len(g.loops))
 	for _, l := range g.loops {
@@ -161,10 +166,14 @@ func (l *Loop) end() {
 	if err := l.engine.Close(); err != nil {
 		l.log.Error("closing the engine", "loop", l.id, "error", err)
 	}
-	if l.parties == 0 { // A loop that failed leaves its parties, and their blocks, behind.
-		l.small.Close()
-		l.bulk.Close()
+	// A loop that failed leaves its parties behind, and a handler may have kept
+	// blocks: memory that somebody may still touch stays mapped.
+	if n := l.small.InUse() + l.bulk.InUse(); n > 0 {
+		l.log.Error("blocks were not given back", "loop", l.id, "blocks", n)
+		return
 	}
+	l.small.Close()
+	l.bulk.Close()
 }
 
 func (g *Group) failed(err error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/ring"
 	"golang.org/x/sys/unix"
 )
@@ -118,6 +119,7 @@ func TestCancelRaces(t *testing.T) {
 			}
 		}
 	})
+	testutil.Eventually(t, patience, "the first bytes", func() bool { return wrote.Load() > 0 })
 	got, armed := 0, false
 	each := func(c *aio.Completion) {
 		if c.Kind != aio.Recv || c.Res == 0 {

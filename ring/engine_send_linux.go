@@ -234,10 +234,11 @@ func (e *Engine) stashSends() {
 	o.reuse()
 }
 
-// tookOf turns the kernel's result of a send into that of aio: a full socket is
-// no failure, it took nothing.
+// tookOf turns the kernel's result of a send into that of aio. A full socket is
+// no failure, it took nothing; nor is an interruption, as by a stop of the
+// process or a debugger.
 func tookOf(res int32) int32 {
-	if res == -int32(unix.EAGAIN) {
+	if res == -int32(unix.EAGAIN) || res == -int32(unix.EINTR) {
 		return 0
 	}
 	return res

@@ -159,9 +159,6 @@ func (s *server) start(c *serveCmd) error {
 	// Warnings only: what was chosen is told on stdout.
 	logger := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	s.group, err = reactor.Start(reactor.Config{Loops: loops, Pin: c.Pin, Engine: kind, Logger: logger})
-	if err == nil && kind == reactor.Auto && s.group.Info().Engine == "epoll" {
-		logger.Warn("epoll is used", "reason", s.group.Info().Reason)
-	}
 	return err
 }
 

@@ -27,6 +27,10 @@ func mayLockMemory() bool {
 	return unix.Capget(&header, &sets[0]) == nil && sets[0].Effective&(1<<unix.CAP_IPC_LOCK) != 0
 }
 
+// Denied says why this host lets no program use io_uring, or nil: for a package
+// of which every test needs it.
+func Denied() error { return uringDenied() }
+
 // uringDenied calls the three system calls of io_uring with arguments that a
 // kernel refuses for their own sake (EFAULT, EBADF, EINVAL). Any other answer
 // is that of a sandbox, of the sysctl, or of a kernel without io_uring. It asks
