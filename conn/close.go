@@ -288,6 +288,7 @@ func (c *Conn) depart() {
 	c.submit(aio.Op{Kind: aio.Close})
 	c.loop.Detach(c.token)
 	if c.host.count != nil {
+		c.host.departed(c.Stats())
 		c.host.count(-1)
 	}
 }

@@ -39,12 +39,14 @@ type Config struct {
 	// Limit is how many pending bytes refuse the next message. Default
 	// HighWater, and not below it. A message to an empty queue is always
 	// taken whole, so a connection queues at most Limit - 1 bytes and the
-	// longest message.
+	// longest message, and the Reserve.
 	Limit int
 	// SlowPeer is what a refusal does to the connection. Default Reject.
 	SlowPeer Policy
 	// PauseOnFull stops reading from the peer while the queue is full, so that
-	// who answers each request never queues more than the marks say.
+	// who answers what it reads queues little more than the marks say. It stops
+	// the next OnData, not the present one: a block with many requests calls for
+	// a handler that looks at the answers to its sends.
 	PauseOnFull bool
 	// DrainAlways runs OnDrain each time a queue that the kernel did not take
 	// at once has emptied, also without an OnFull before it.

@@ -79,6 +79,19 @@ type Stats struct {
 	PendingMax    int    // most bytes that were pending at once
 }
 
+// add adds o to s.
+func (s *Stats) add(o Stats) {
+	s.BytesIn += o.BytesIn
+	s.BytesOut += o.BytesOut
+	s.Full += o.Full
+	s.Drain += o.Drain
+	s.Rejected += o.Rejected
+	s.RejectedBytes += o.RejectedBytes
+	s.AfterClose += o.AfterClose
+	s.LostBytes += o.LostBytes
+	s.PendingMax = max(s.PendingMax, o.PendingMax)
+}
+
 // addrs are the two ends of a connection.
 type addrs struct{ local, remote netip.AddrPort }
 
@@ -95,6 +108,7 @@ type host struct {
 	one      [1][]byte   // scratch of single
 	op       aio.Op      // scratch of submit
 	count    func(int)   // told of each connection more and less; may be nil
+	departed func(Stats) // told of each that has closed; may be nil
 }
 
 func newHost(l *reactor.Loop, cfg Config, k *hooks) *host {

@@ -3,6 +3,7 @@ package conn
 import (
 	"errors"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -36,6 +37,10 @@ type ListenerStats struct {
 	Open     int64  // of them, those that have not closed
 	Failed   uint64 // accepts that ended in an error
 	Backoffs uint64 // of them, those for want of descriptors or memory
+
+	// Closed is the sum of the counters of the connections that have closed;
+	// its PendingMax is the most of any.
+	Closed Stats
 }
 
 // Listen serves network "tcp", "tcp4" or "tcp6" on address, as net.Listen
@@ -85,6 +90,9 @@ func (l *Listener) Stats() ListenerStats {
 		s.Open += a.open.Load()
 		s.Failed += a.failed.Load()
 		s.Backoffs += a.backoffs.Load()
+		a.mu.Lock()
+		s.Closed.add(a.closed)
+		a.mu.Unlock()
 	}
 	return s
 }
@@ -107,12 +115,15 @@ type acceptor struct {
 
 	accepted, failed, backoffs atomic.Uint64
 	open                       atomic.Int64
+
+	mu     sync.Mutex
+	closed Stats
 }
 
 func (a *acceptor) start(l *reactor.Loop, cfg Config, k *hooks) {
 	a.loop = l
 	a.host = newHost(l, cfg, k)
-	a.host.count = a.counted
+	a.host.count, a.host.departed = a.counted, a.departed
 	a.token = l.Attach(a)
 	if l.Stopping() {
 		a.Stop(l, false)
@@ -128,6 +139,13 @@ func (a *acceptor) counted(n int) {
 	if n < 0 && a.retry != nil && a.retry.Armed() {
 		a.retry.Reset(time.Millisecond)
 	}
+}
+
+// departed adds up the counters of a connection that has closed.
+func (a *acceptor) departed(s Stats) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed.add(s)
 }
 
 func (a *acceptor) arm() {

@@ -75,6 +75,9 @@ type item struct {
 	do     func(*Conn)
 }
 
+// copied reports whether the item is bytes in gate.data.
+func (i *item) copied() bool { return i.kind == itemSend && i.shared == nil }
+
 type itemKind uint8
 
 const (
@@ -150,7 +153,11 @@ func (g *gate) put(i item, data []byte) Status {
 	case i.kind == itemSend && i.n == 0:
 		return g.answer() // Taken: no limit counts it, so it must not wait here.
 	}
-	g.items = append(g.items, i)
+	if n := len(g.items); n > 0 && i.copied() && g.items[n-1].copied() {
+		g.items[n-1].n += i.n // A stream: they go out as one, and cost no more than their bytes.
+	} else {
+		g.items = append(g.items, i)
+	}
 	g.data = append(g.data, data...)
 	g.post()
 	if i.kind != itemSend {

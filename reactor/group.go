@@ -136,7 +136,7 @@ func (g *Group) thread(id int, cpus []int, open opener, opened chan<- *Loop, fai
 		failed <- err
 		return
 	}
-	l := NewLoop(LoopConfig{ID: id, Engine: engine, Small: small, Bulk: bulk, Logger: g.cfg.Logger})
+	l := NewLoop(LoopConfig{ID: id, Engine: engine, Small: small, Bulk: bulk, Logger: g.cfg.Logger, Spin: g.cfg.Spin})
 	l.start, l.gone = make(chan bool), make(chan struct{})
 	opened <- l
 	run := <-l.start

@@ -8,13 +8,14 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/buf"
 )
 
 func TestConfigIsChecked(t *testing.T) {
-	for _, cfg := range []Config{{Loops: -1}, {Loops: 5000}, {Engine: 9}, {PoolBytes: 1}} {
+	for _, cfg := range []Config{{Loops: -1}, {Loops: 5000}, {Engine: 9}, {PoolBytes: 1}, {Spin: -1}, {Spin: time.Second}} {
 		if g, err := Start(cfg); err == nil {
 			g.Close()
 			t.Errorf("%+v was taken", cfg)

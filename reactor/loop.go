@@ -51,6 +51,7 @@ type Loop struct {
 	small, bulk *buf.Pool
 	log         *slog.Logger
 	clock       func() time.Duration
+	spin        time.Duration
 
 	table slots
 	wheel wheel
@@ -91,12 +92,14 @@ type LoopConfig struct {
 	Logger      *slog.Logger
 	// Clock returns the time since some start. Default: the monotonic clock.
 	Clock func() time.Duration
+	// Spin is as in Config.
+	Spin time.Duration
 }
 
 // NewLoop returns a loop that the caller turns by hand. Everybody but the
 // tests of a simulated kernel uses Start.
 func NewLoop(cfg LoopConfig) *Loop {
-	l := &Loop{id: cfg.ID, engine: cfg.Engine, caps: cfg.Engine.Caps(), small: cfg.Small, bulk: cfg.Bulk, log: cfg.Logger, clock: cfg.Clock}
+	l := &Loop{id: cfg.ID, engine: cfg.Engine, caps: cfg.Engine.Caps(), small: cfg.Small, bulk: cfg.Bulk, log: cfg.Logger, clock: cfg.Clock, spin: cfg.Spin}
 	if l.log == nil {
 		l.log = slog.Default()
 	}
@@ -169,7 +172,7 @@ func (l *Loop) As(s Sink) { l.current = s }
 // Turn runs the loop once: it waits up to limit for the first event (limit < 0:
 // without end), dispatches, runs timers, mail and deferred work, and flushes.
 func (l *Loop) Turn(limit time.Duration) error {
-	n, err := l.engine.Wait(l.done[:], l.patience(limit))
+	n, err := l.wait(l.patience(limit))
 	l.box.asleep.Store(false)
 	if err != nil {
 		return err
@@ -193,6 +196,30 @@ func (l *Loop) Turn(limit time.Duration) error {
 	}
 	l.run((*Loop).flush)
 	return nil
+}
+
+// wait waits for the engine, and before it sleeps looks again and again for as
+// long as the loop spins.
+func (l *Loop) wait(limit time.Duration) (n int, err error) {
+	if l.spin > 0 && limit != 0 {
+		end := l.clock() + l.spin
+		if limit > 0 {
+			end = min(end, l.clock()+limit)
+		}
+		for {
+			n, err = l.engine.Wait(l.done[:], 0)
+			if n > 0 || err != nil || l.box.waiting.Load() {
+				return n, err
+			}
+			if l.clock() >= end {
+				break
+			}
+		}
+		if limit > 0 {
+			limit = max(0, limit-l.spin)
+		}
+	}
+	return l.engine.Wait(l.done[:], limit)
 }
 
 // patience returns how long the wait may last, and announces the sleep so

@@ -244,3 +244,39 @@ func TestIdleLoopsSleep(t *testing.T) {
 		}
 	})
 }
+
+// TestSpin has loops that look for 5 ms before they sleep: posts and timers come
+// while they look and while they sleep.
+func TestSpin(t *testing.T) {
+	for _, kind := range []EngineKind{Auto, Epoll} {
+		g, err := Start(Config{Loops: 1, Engine: kind, Spin: 5 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 40 {
+			time.Sleep(time.Duration(i%8) * time.Millisecond)
+			ran := make(chan struct{})
+			g.Loop(0).Post(func(l *Loop) {
+				l.AfterFunc(time.Duration(i%10)*time.Millisecond, nil, func() { close(ran) })
+			})
+			select {
+			case <-ran:
+			case <-time.After(testutil.Timeout(10 * time.Second)):
+				t.Fatal("a post or a timer was lost")
+			}
+		}
+		s := g.Stats()[0]
+		if s.Engine.Enters < 200 {
+			t.Errorf("%v: %d system calls: the loop did not spin", kind, s.Engine.Enters)
+		}
+		time.Sleep(30 * time.Millisecond)
+		before := g.Stats()[0].Turns
+		time.Sleep(100 * time.Millisecond)
+		if n := g.Stats()[0].Turns - before; n > 10 {
+			t.Errorf("%v: an idle loop turned %d times", kind, n)
+		}
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
