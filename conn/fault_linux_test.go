@@ -156,6 +156,12 @@ func TestManyShortConnections(t *testing.T) {
 func TestNoDescriptors(t *testing.T) {
 	const clients = 8
 	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		// io_uring takes the limit when an accept is armed, so the loop waits with
+		// that until the limit is low.
+		lowered := make(chan struct{})
+		g.Loop(0).Post(func(*reactor.Loop) { <-lowered })
+		goOn := sync.OnceFunc(func() { close(lowered) })
+		defer goOn()
 		l := listen(t, g, echo(), conn.Config{})
 		fds := make([]int, clients)
 		for i := range fds {
@@ -167,6 +173,7 @@ func TestNoDescriptors(t *testing.T) {
 			fds[i] = fd
 		}
 		restore := noMoreDescriptors(t)
+		goOn()
 		for _, fd := range fds {
 			to := &unix.SockaddrInet4{Port: int(l.Addr().Port()), Addr: l.Addr().Addr().As4()}
 			if err := unix.Connect(fd, to); err != nil {
