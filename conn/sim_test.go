@@ -20,7 +20,7 @@ import (
 
 var (
 	simSeed  = flag.Uint64("sim.seed", 0, "replay the simulation of this one seed")
-	simSeeds = flag.Uint64("sim.seeds", 1500, "how many seeds to simulate, at most 300 with -short or the race detector")
+	simSeeds = flag.Uint64("sim.seeds", 2000, "how many seeds to simulate, at most 300 with -short or the race detector")
 )
 
 // world is one loop on a simulated kernel with a simulated clock.

@@ -139,15 +139,20 @@ func (g *Group) thread(id int, cpus []int, open opener, opened chan<- *Loop, fai
 	l := NewLoop(LoopConfig{ID: id, Engine: engine, Small: small, Bulk: bulk, Logger: g.cfg.Logger, Spin: g.cfg.Spin})
 	l.start, l.gone = make(chan bool), make(chan struct{})
 	opened <- l
-	run := <-l.start
-	if run {
-		defer g.wg.Done()
-		g.failed(l.serve())
-	} else {
+	defer close(l.gone)
+	if run := <-l.start; !run {
 		l.end()
+		return
 	}
-	close(l.gone)
+	defer g.wg.Done()
+	err = errGoexit
+	defer func() { g.failed(err) }()
+	err = l.serve()
 }
+
+// errGoexit is why a loop ends whose handler ends the loop's goroutine, as
+// t.FailNow does.
+var errGoexit = errors.New("reactor: a handler called runtime.Goexit")
 
 // serve turns the loop until it was asked to end and nobody is left.
 func (l *Loop) serve() error {

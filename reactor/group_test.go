@@ -77,6 +77,18 @@ func TestWarnsWithoutAsynchronousPreemption(t *testing.T) {
 	}
 }
 
+func TestGoexitIsAFailure(t *testing.T) {
+	g, err := Start(Config{Loops: 2, Engine: Epoll, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Loop(0).Post(func(*Loop) { runtime.Goexit() })
+	<-g.Done() // The other loop is ended with it.
+	if err := g.Close(); !errors.Is(err, errGoexit) {
+		t.Errorf("Close = %v", err)
+	}
+}
+
 func TestPinnedLoopsStart(t *testing.T) {
 	g, err := Start(Config{Loops: 3, Pin: true, Engine: Epoll, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

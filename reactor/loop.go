@@ -261,6 +261,9 @@ func (l *Loop) guarded(phase func(*Loop)) (done bool) {
 
 // recovered is the edge at which a handler's panic ends.
 func (l *Loop) recovered(value any) {
+	if value == nil {
+		return // runtime.Goexit, which nobody can stop: the group hears of it.
+	}
 	if v, ours := value.(invariants.Violation); ours {
 		panic(v) // Our own broken rule: a loop in an unknown state must not go on.
 	}
