@@ -80,7 +80,7 @@ func TestPortTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	out, err := example("-listen", l.Addr().String()).CombinedOutput()
+	out, err := example("-engine", "epoll", "-listen", l.Addr().String()).CombinedOutput()
 	if err == nil || bytes.Count(out, []byte{'\n'}) != 1 || !bytes.Contains(out, []byte("is taken: ")) || !bytes.Contains(out, []byte("-listen")) {
 		t.Errorf("%v: %s", err, out)
 	}
