@@ -110,7 +110,10 @@ type gate struct {
 	waiting  int    // functions in items
 }
 
+// setMarks changes both at once for those who come through a Ref, who hold mu.
 func (g *gate) setMarks(m Marks) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.high.Store(int64(m.High))
 	g.limit.Store(int64(m.Limit))
 }

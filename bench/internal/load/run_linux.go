@@ -263,7 +263,7 @@ func (g *generator) measure(ctx context.Context, opened func()) (*Result, error)
 // first returns the first of joined errors: what came after follows from it.
 func first(err error) error {
 	for {
-		j, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // The join itself is looked at.
+		j, ok := err.(interface{ Unwrap() []error }) // The join itself is looked at.
 		if !ok || len(j.Unwrap()) == 0 {
 			return err
 		}

@@ -90,7 +90,7 @@ func render(p *plot.Plot) (template.HTML, error) {
 	if i := bytes.Index(text, []byte("<svg")); i > 0 {
 		text = text[i:]
 	}
-	return template.HTML(text), nil //nolint:gosec // Drawn here; texts in it are escaped by the library.
+	return template.HTML(text), nil // Drawn here; texts in it are escaped by the library.
 }
 
 // spread is bars with their spread.
