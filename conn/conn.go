@@ -1,8 +1,6 @@
 package conn
 
 import (
-	"net/netip"
-
 	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/reactor"
@@ -93,7 +91,7 @@ func (s *Stats) add(o Stats) {
 }
 
 // addrs are the two ends of a connection.
-type addrs struct{ local, remote netip.AddrPort }
+type addrs struct{ local, remote Addr }
 
 // host is the place on one loop of connections with the same configuration.
 type host struct {
@@ -160,13 +158,13 @@ func (c *Conn) Handler() Handler { return c.hooks.handler }
 // OnOpen does not run. Bytes that were received and not handed over go to it.
 func (c *Conn) SetHandler(h Handler) { c.hooks = newHooks(h) }
 
-// LocalAddr returns the address of this end, the zero AddrPort if it has none.
+// LocalAddr returns the address of this end, the zero Addr if it has none.
 // The kernel is asked the first time LocalAddr or RemoteAddr is called.
-func (c *Conn) LocalAddr() netip.AddrPort { return c.addresses().local }
+func (c *Conn) LocalAddr() Addr { return c.addresses().local }
 
 // RemoteAddr returns the address of the peer. Ask in OnOpen if it is wanted
 // later: after a reset the kernel no longer knows it.
-func (c *Conn) RemoteAddr() netip.AddrPort { return c.addresses().remote }
+func (c *Conn) RemoteAddr() Addr { return c.addresses().remote }
 
 func (c *Conn) addresses() *addrs {
 	if c.addrs == nil {

@@ -2,7 +2,6 @@ package conn
 
 import (
 	"errors"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -27,7 +26,7 @@ const (
 //
 // Thread: any, for every method.
 type Listener struct {
-	at        netip.AddrPort
+	at        Addr
 	acceptors []*acceptor
 }
 
@@ -72,7 +71,7 @@ func Listen(g *reactor.Group, network, address string, h Handler, cfg Config) (*
 }
 
 // Addr returns the address, with the real port.
-func (l *Listener) Addr() netip.AddrPort { return l.at }
+func (l *Listener) Addr() Addr { return l.at }
 
 // Close stops accepting. Connections that the kernel has set up and that wait
 // to be accepted are served; those that are open stay so.

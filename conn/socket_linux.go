@@ -14,12 +14,26 @@ import (
 func socketAddrs(fd int) addrs {
 	var a addrs
 	if sa, err := unix.Getsockname(fd); err == nil {
-		a.local = addrPort(sa)
+		a.local = addrOf(sa)
 	}
 	if sa, err := unix.Getpeername(fd); err == nil {
-		a.remote = addrPort(sa)
+		a.remote = addrOf(sa)
 	}
 	return a
+}
+
+// addrOf returns the address of a stream socket.
+func addrOf(sa unix.Sockaddr) Addr {
+	switch sa := sa.(type) {
+	case *unix.SockaddrUnix:
+		if sa.Name == "@" { // As the binding writes it when there is none.
+			return Addr{Net: "unix"}
+		}
+		return Addr{Net: "unix", Name: sa.Name}
+	case *unix.SockaddrInet4, *unix.SockaddrInet6:
+		return Addr{AddrPort: addrPort(sa), Net: "tcp"}
+	}
+	return Addr{}
 }
 
 // addrPort returns the address of an IP socket, a v4 one of a dual-stack
@@ -62,7 +76,7 @@ func acceptOne(fd int) (int, error) {
 // Each loop has a socket of its own, and the kernel spreads connections over
 // them (SO_REUSEPORT). The first one is bound without that option, so that a
 // port on which anybody else listens is refused, and gets it only then.
-func listenTCP(network, address string, n int, cfg Config) (fds []int, at netip.AddrPort, err error) {
+func listenTCP(network, address string, n int, cfg Config) (fds []int, at Addr, err error) {
 	tcp, err := net.ResolveTCPAddr(network, address)
 	if err != nil {
 		return nil, at, fmt.Errorf("conn: listen %s: %w", address, err)

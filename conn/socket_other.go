@@ -4,7 +4,6 @@ package conn
 
 import (
 	"errors"
-	"net/netip"
 	"runtime"
 )
 
@@ -18,6 +17,6 @@ func closeSocket(int) {}
 
 func acceptOne(int) (int, error) { return -1, errLinux }
 
-func listenTCP(string, string, int, Config) ([]int, netip.AddrPort, error) {
-	return nil, netip.AddrPort{}, errLinux
+func listenTCP(string, string, int, Config) ([]int, Addr, error) {
+	return nil, Addr{}, errLinux
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"runtime"
 	"sync"
@@ -21,9 +20,9 @@ import (
 type server struct {
 	firehose.Handler
 	group *reactor.Group
-	addr  netip.AddrPort // for everybody
-	door  netip.AddrPort // for the reader
-	open  atomic.Int64   // connections
+	addr  conn.Addr    // for everybody
+	door  conn.Addr    // for the reader
+	open  atomic.Int64 // connections
 
 	first sync.Once
 	id    uint64        // of the watched connection, once ready is closed
@@ -67,13 +66,13 @@ func serve(o options) (*server, error) {
 	return s, nil
 }
 
-func (s *server) listen(addr string, h conn.Handler, cfg conn.Config) (netip.AddrPort, error) {
+func (s *server) listen(addr string, h conn.Handler, cfg conn.Config) (conn.Addr, error) {
 	l, err := conn.Listen(s.group, "tcp", addr, h, cfg)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return netip.AddrPort{}, fmt.Errorf("%s is taken: stop what listens there, or choose another address; -listen 127.0.0.1:0 takes a free port", addr)
+		return conn.Addr{}, fmt.Errorf("%s is taken: stop what listens there, or choose another address; -listen 127.0.0.1:0 takes a free port", addr)
 	case err != nil:
-		return netip.AddrPort{}, err
+		return conn.Addr{}, err
 	}
 	return l.Addr(), nil
 }

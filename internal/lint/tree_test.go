@@ -53,6 +53,8 @@ func readTree(house fs.FS) (*tree, error) {
 				t.top = append(t.top, name)
 			}
 			return nil
+		case d.Name() == ".git": // a file in a linked working tree
+			return nil
 		}
 		return t.read(house, name)
 	})

@@ -1,9 +1,11 @@
 package eventlog
 
 import (
-	"net/netip"
+	"encoding/json"
 	"strconv"
 	"time"
+
+	"github.com/penstock-go/penstock/conn"
 )
 
 // kind is the name of an event.
@@ -26,11 +28,11 @@ type event struct {
 	at     int64 // ns since 1970
 	conn   uint64
 	kind   kind
-	loop   int32          // opened
-	n      [7]uint64      // full, drain: pending; reject: pending, size; closed: see Closed
-	remote netip.AddrPort // opened
-	local  netip.AddrPort // opened
-	reason string         // closed: one of conn.Reason's names
+	loop   int32     // opened
+	n      [7]uint64 // full, drain: pending; reject: pending, size; closed: see Closed
+	remote conn.Addr // opened
+	local  conn.Addr // opened
+	reason string    // closed: one of conn.Reason's names
 }
 
 // Closed is what there is to say of a connection that has ended.
@@ -50,11 +52,8 @@ func (e *event) appendTo(b []byte, t *stamp) []byte {
 	b = strconv.AppendUint(b, e.conn, 10)
 	switch e.kind {
 	case opened:
-		b = append(b, `,"remote":"`...)
-		b = e.remote.AppendTo(b)
-		b = append(b, `","local":"`...)
-		b = e.local.AppendTo(b)
-		b = append(b, '"')
+		b = appendAddr(append(b, `,"remote":`...), e.remote)
+		b = appendAddr(append(b, `,"local":`...), e.local)
 		b = appendField(b, "loop", uint64(e.loop))
 	case full, drain:
 		b = appendField(b, "pending", e.n[0])
@@ -70,6 +69,17 @@ func (e *event) appendTo(b []byte, t *stamp) []byte {
 		}
 	}
 	return append(b, '}', '\n')
+}
+
+// appendAddr appends an address as a string of JSON. The name of a unix socket
+// may have any byte in it but zero.
+func appendAddr(b []byte, a conn.Addr) []byte {
+	if a.Name != "" {
+		if quoted, err := json.Marshal(a.Name); err == nil {
+			return append(b, quoted...)
+		}
+	}
+	return append(a.AppendTo(append(b, '"')), '"')
 }
 
 // appendDropped appends the line that stands for events that nobody will read.

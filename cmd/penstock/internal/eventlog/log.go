@@ -10,13 +10,14 @@ package eventlog
 import (
 	"bytes"
 	"io"
-	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/penstock-go/penstock/conn"
 )
 
-// Queued is how many events may wait for the writer by default: at some 150
-// bytes each, 10 MiB, in use only while the writer cannot follow.
+// Queued is how many events may wait for the writer by default: at some 250
+// bytes each, 16 MiB, in use only while the writer cannot follow.
 const Queued = 1 << 16
 
 // chunk is about how many bytes go to the file in one write.
@@ -73,8 +74,8 @@ func (l *Log) Close(patience time.Duration) bool {
 }
 
 // Open reports a new connection. loop counts from 0.
-func (l *Log) Open(conn uint64, remote, local netip.AddrPort, loop int) {
-	l.put(&event{kind: opened, conn: conn, remote: plain(remote), local: plain(local), loop: int32(loop)})
+func (l *Log) Open(conn uint64, remote, local conn.Addr, loop int) {
+	l.put(&event{kind: opened, conn: conn, remote: remote, local: local, loop: int32(loop)})
 }
 
 // Full reports a queue that has filled, with its pending bytes.
@@ -100,9 +101,6 @@ func (l *Log) Closed(conn uint64, c Closed) {
 	l.put(&event{kind: closed, conn: conn, reason: c.Reason, n: [7]uint64{
 		c.BytesIn, c.BytesOut, c.LostBytes, c.Full, c.Drain, c.Rejected, c.PendingMax}})
 }
-
-// plain shows an IPv4 peer of a listener for both families as IPv4.
-func plain(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 
 // put queues a copy of e, or counts it. The time is taken under the lock, so
 // that the lines of several loops are in the order of their times.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/testutil"
 )
 
@@ -47,7 +48,8 @@ func parse(t *testing.T, text string) (all []line) {
 func TestLines(t *testing.T) {
 	var out bytes.Buffer
 	l := New(&out, 10, nil)
-	l.Open(7, netip.MustParseAddrPort("[::ffff:10.0.0.1]:99"), netip.MustParseAddrPort("[::1]:80"), 1)
+	l.Open(7, conn.Addr{AddrPort: netip.MustParseAddrPort("10.0.0.1:99")}, conn.Addr{AddrPort: netip.MustParseAddrPort("[::1]:80")}, 1)
+	l.Open(8, conn.Addr{Net: "unix"}, conn.Addr{Net: "unix", Name: "@a\"b\x01"}, 0)
 	l.Full(7, 1<<20)
 	l.Drain(7, 3)
 	l.Reject(7, 1<<20, 4104)
@@ -60,6 +62,7 @@ func TestLines(t *testing.T) {
 	// The order of the fields is part of the interface, so the text is compared.
 	want := []string{
 		`"event":"open","conn":7,"remote":"10.0.0.1:99","local":"[::1]:80","loop":1}`,
+		`"event":"open","conn":8,"remote":"@","local":"@a\"b\u0001","loop":0}`,
 		`"event":"full","conn":7,"pending":1048576}`,
 		`"event":"drain","conn":7,"pending":3}`,
 		`"event":"reject","conn":7,"pending":1048576,"size":4104}`,
@@ -187,7 +190,7 @@ func TestBadFile(t *testing.T) {
 func TestPutAllocatesNothing(t *testing.T) {
 	l := New(io.Discard, 1000, nil)
 	l.queue = make([]event, 0, 1000)
-	a := netip.MustParseAddrPort("127.0.0.1:1")
+	a := conn.Addr{AddrPort: netip.MustParseAddrPort("127.0.0.1:1"), Net: "tcp"}
 	if n := testing.AllocsPerRun(100, func() {
 		l.Open(1, a, a, 0)
 		l.Closed(1, Closed{Reason: "local"})
