@@ -108,7 +108,7 @@ func (c *Conn) closeFor(reason Reason, err error) {
 	f.began, f.reason, f.err = c.loop.Now(), reason, err
 	f.stopTimer() // That of a CloseWrite before.
 	c.shutSends(closing)
-	c.pausedUser, c.pausedFull = false, false
+	c.paused = 0
 	c.dropParked()
 	c.touch()
 }
@@ -268,6 +268,8 @@ func (c *Conn) complete() {
 	c.dropParked()
 	defer c.depart()
 	defer func() { c.hooks.handler.OnClose(c, f.result()) }()
+	defer func() { c.mournersTold(f.result()) }()
+	defer c.lastRooms()
 	if c.out != nil {
 		c.out.q.drop()
 		c.lastDones()

@@ -33,6 +33,7 @@ type Conn struct {
 	final  *final    // from the first step of the close family on
 	gate   *gate     // once a Ref was asked for
 	addrs  *addrs    // once an address was asked for
+	beside *beside   // once a part of the library has to do with it
 	user   any
 
 	id                uint64
@@ -52,8 +53,7 @@ type Conn struct {
 	bulk       bool  // the next Recv is to be one for much
 	calm       uint8 // receives in a row that would not have needed it
 	cancelling bool  // and a Cancel of it
-	pausedUser bool
-	pausedFull bool
+	paused     pauses
 	eof        bool // the peer has sent its end of file
 	eofHeard   bool // and OnEOF, or what stands for it, has run
 	copies     bool // the kernel copies what is sent without a copy: no more of that

@@ -14,20 +14,34 @@ import (
 // window. While paused, neither the peer's end of file nor its reset is
 // noticed, but by a send.
 func (c *Conn) PauseRead() {
-	c.pausedUser = true
+	c.hold(byUser)
 	c.touch()
 }
 
 // ResumeRead lets OnData run again, from the end of this turn on. It does
 // nothing after Close.
 func (c *Conn) ResumeRead() {
-	c.pausedUser = false
+	c.resume(byUser)
 	c.touch()
 }
 
-// ReadPaused reports whether reading is paused, by PauseRead or, with
-// Config.PauseOnFull, by a full queue.
-func (c *Conn) ReadPaused() bool { return c.pausedUser || c.pausedFull }
+// ReadPaused reports whether reading is paused: by PauseRead, by a full queue
+// with Config.PauseOnFull, or by a part of the library.
+func (c *Conn) ReadPaused() bool { return c.paused != 0 }
+
+// pauses are the reasons for which a connection does not read. It reads when
+// there is none.
+type pauses uint8
+
+const (
+	byUser pauses = 1 << iota // PauseRead
+	byFull                    // Config.PauseOnFull
+	byPipe                    // the other end of a Pipe is full
+)
+
+func (c *Conn) hold(why pauses) { c.paused |= why }
+
+func (c *Conn) resume(why pauses) { c.paused &^= why }
 
 // received settles a completion of Recv.
 func (c *Conn) received(done *aio.Completion) {
@@ -89,7 +103,7 @@ func (c *Conn) take(in *buf.Buf) {
 	case c.ReadPaused() || len(c.parked) > 0:
 		c.park(in)
 	default:
-		c.hooks.handler.OnData(c, in)
+		c.hear(in)
 	}
 }
 
@@ -120,6 +134,8 @@ func (c *Conn) handParked() {
 	c.eofHeard = true
 	switch {
 	case c.state == closing:
+	case c.beside != nil && c.beside.inlet != nil:
+		c.beside.inlet.eof(c)
 	case c.hooks.eof != nil:
 		c.hooks.eof(c)
 	default:
@@ -130,7 +146,7 @@ func (c *Conn) handParked() {
 // deliver is OnData with a block that is ours to release, panic or not.
 func (c *Conn) deliver(in *buf.Buf) {
 	defer in.Release()
-	c.hooks.handler.OnData(c, in)
+	c.hear(in)
 }
 
 // dropParked gives back what nobody will hear.

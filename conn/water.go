@@ -142,7 +142,7 @@ func (c *Conn) fill() {
 	c.full = true
 	c.counts.full++
 	if c.host.cfg.PauseOnFull {
-		c.pausedFull = true
+		c.hold(byFull)
 	}
 	if c.hooks.full != nil {
 		c.hooks.full(c)
@@ -165,17 +165,24 @@ func (c *Conn) edges() {
 			}
 		}
 	}
+	if c.beside != nil {
+		c.beside.ripen(c, pending)
+	}
 	o := c.out
 	emptied := o != nil && o.backlog && pending == 0 // The mailbox included: what is in it may not be taken at once.
 	if emptied {
 		o.backlog = false
 	}
 	if c.full && pending <= c.marks.Low || emptied && c.host.cfg.DrainAlways {
-		c.full, c.pausedFull = false, false
+		c.full = false
+		c.resume(byFull)
 		c.counts.drain++
 		c.touch() // Reading goes on, and what the handler sends goes out.
 		if c.hooks.drain != nil {
 			c.hooks.drain(c)
 		}
+	}
+	if c.beside != nil {
+		c.tellRooms()
 	}
 }
