@@ -15,95 +15,114 @@ import (
 	"github.com/penstock-go/penstock/internal/testutil"
 )
 
-// mutant is a defect of one place, the tests that must see it, and how.
+// mutant is a defect, the tests that must see it, and how.
 type mutant struct {
-	name, file string
-	from, to   string // from occurs exactly once
-	tests      string // for -run
-	message    string // that the failure has, a regular expression
+	name    string
+	tests   string // for -run
+	message string // that the failure has, a regular expression
 }
+
+// edit is one place of the source that a defect changes: from occurs exactly
+// once. to holds both behaviours, and asks mutant("name") which one it is to be.
+type edit struct{ file, from, to string }
 
 // damage is what a simulated peer notices of bytes that went wrong.
 const damage = `they differ at|out of range|changed while they were lent|lent bytes changed`
 
+// The first three are those of a short run.
 var mutants = []mutant{
+	{"free at first completion", "^TestSim", damage},
+	{"forget the short-send offset", "^TestSim", damage},
+	{"reorder the optimistic remainder", "^TestSim", damage},
+	{"drain inside Send", "^TestSim", "OnDrain inside a Send"},
+	{"lose the latch of full", "^TestSim", "two Fulls without a Drain"},
+	{"admit at the limit", "^TestAdmission$", "answered full, want rejected"},
+	{"refuse a message to an empty queue", "^TestAdmission$", "answered rejected, want full"},
+	{"full of our own batching", "^TestFullSpeaks", "after .* bytes: full"},
+	{"drain below the mark only", "^TestLowWater$", "hooks"},
+	{"deliver while paused", "^TestPauseRead$|^TestPauseInside", "delivered while paused|deliveries, want"},
+	{"overtake what is parked", "^TestSim|^TestPause|^TestSetHandler", "out of order|OnData brought|in order: false|deliveries, want"},
+	{"close over the mailbox", "^TestMailBeforeClose$", "the peer has"},
+	{"sit on the rest", "^TestPromptForTheRest$", "nobody waits"},
+}
+
+var edits = []edit{
 	{
-		"free at first completion", "outbound.go",
-		"	if done.Final {\n		c.repaid(done)", "	if done.First {\n		c.repaid(done)",
-		"^TestSim", damage,
+		"outbound.go",
+		"	if done.Final {\n		c.repaid(done)",
+		"	if mutant(\"free at first completion\") && done.First || !mutant(\"free at first completion\") && done.Final {\n		c.repaid(done)",
 	}, {
-		"forget the short-send offset", "sendq.go",
-		"p := e.bytes()[e.taken:]\n		if is", "p := e.bytes()[:e.len()-e.taken]\n		if is",
-		"^TestSim", damage,
+		"sendq.go",
+		"p := e.bytes()[e.taken:]\n		if is",
+		"p := e.bytes()[e.taken:]\n		if mutant(\"forget the short-send offset\") {\n			p = e.bytes()[:e.len()-e.taken]\n		}\n		if is",
 	}, {
-		"reorder the optimistic remainder", "sendq.go",
+		"sendq.go",
 		"	q.list = append(q.list, e)\n",
-		"	q.list = append(q.list, e)\n	if i := len(q.list) - 2; i >= q.next && q.list[i].taken > 0 {\n		q.list[i], q.list[i+1] = q.list[i+1], q.list[i]\n	}\n",
-		"^TestSim", damage,
+		"	q.list = append(q.list, e)\n	if i := len(q.list) - 2; mutant(\"reorder the optimistic remainder\") && i >= q.next && q.list[i].taken > 0 {\n		q.list[i], q.list[i+1] = q.list[i+1], q.list[i]\n	}\n",
 	}, {
-		"drain inside Send", "outbound.go",
-		"	c.credit(n)\n	if f :=", "	c.credit(n)\n	c.edges()\n	if f :=",
-		"^TestSim", "OnDrain inside a Send",
+		"outbound.go",
+		"	c.credit(n)\n	if f :=",
+		"	c.credit(n)\n	if mutant(\"drain inside Send\") {\n		c.edges()\n	}\n	if f :=",
 	}, {
-		"lose the latch of full", "water.go",
-		"	if c.full || c.state > closing {", "	if c.state > closing {",
-		"^TestSim", "two Fulls without a Drain",
+		"water.go",
+		"	if c.full || c.state > closing {",
+		"	if c.full && !mutant(\"lose the latch of full\") || c.state > closing {",
 	}, {
-		"admit at the limit", "water.go",
-		"c.pending > 0 && c.pending >= c.marks.Limit", "c.pending > 0 && c.pending > c.marks.Limit",
-		"^TestAdmission$", "answered full, want rejected",
+		"water.go",
+		"c.pending > 0 && c.pending >= c.marks.Limit",
+		"c.pending > 0 && c.pending >= c.marks.Limit && !(mutant(\"admit at the limit\") && c.pending == c.marks.Limit) || mutant(\"refuse a message to an empty queue\") && c.pending+n > c.marks.Limit",
 	}, {
-		"refuse a message to an empty queue", "water.go",
-		"c.pending > 0 && c.pending >= c.marks.Limit", "c.pending+n > c.marks.Limit",
-		"^TestAdmission$", "answered rejected, want full",
+		"water.go",
+		"	if pending >= c.marks.High && !c.full {\n		c.offer()",
+		"	if pending >= c.marks.High && !c.full {\n		if !mutant(\"full of our own batching\") {\n			c.offer()\n		}",
 	}, {
-		"full of our own batching", "water.go",
-		"	if pending >= c.marks.High && !c.full {\n		c.offer()", "	if pending >= c.marks.High && !c.full {",
-		"^TestFullSpeaks", "after .* bytes: full",
+		"water.go",
+		"c.full && pending <= c.marks.Low ||",
+		"c.full && (pending < c.marks.Low || pending == c.marks.Low && !mutant(\"drain below the mark only\")) ||",
 	}, {
-		"drain below the mark only", "water.go",
-		"c.full && pending <= c.marks.Low ||", "c.full && pending < c.marks.Low ||",
-		"^TestLowWater$", "hooks",
+		"inbound.go",
+		"case c.ReadPaused() || len(c.parked) > 0:",
+		"case c.ReadPaused() && !mutant(\"deliver while paused\") || len(c.parked) > 0 && !mutant(\"overtake what is parked\"):",
 	}, {
-		"deliver while paused", "inbound.go",
-		"case c.ReadPaused() || len(c.parked) > 0:", "case len(c.parked) > 0:",
-		"^TestPauseRead$|^TestPauseInside", "delivered while paused|deliveries, want",
+		"close.go",
+		"	return c.Pending() == 0 && (o == nil",
+		"	return (c.Pending() == 0 || mutant(\"close over the mailbox\") && (o == nil || o.q.empty())) && (o == nil",
 	}, {
-		"overtake what is parked", "inbound.go",
-		"case c.ReadPaused() || len(c.parked) > 0:", "case c.ReadPaused():",
-		"^TestSim|^TestPause|^TestSetHandler", "out of order|OnData brought|in order: false|deliveries, want",
-	}, {
-		"close over the mailbox", "close.go",
-		"	return c.Pending() == 0 && (o == nil || !o.sending", "	return (o == nil || o.q.empty() && !o.sending",
-		"^TestMailBeforeClose$", "the peer has",
-	}, {
-		"sit on the rest", "outbound.go",
-		"	if c.Pending() > o.asked || c.full", "	if c.full",
-		"^TestPromptForTheRest$", "nobody waits",
+		"outbound.go",
+		"	if c.Pending() > o.asked || c.full",
+		"	if c.Pending() > o.asked && !mutant(\"sit on the rest\") || c.full",
 	},
 }
 
+// switchboard is the file that the edited package gets besides.
+const switchboard = `package conn
+
+import "os"
+
+var chosen = os.Getenv("CONN_MUTANT")
+
+func mutant(name string) bool { return name == chosen }
+`
+
 // TestMutants holds that the simulation and the boundary tests see defects: it
-// puts each into a copy of the source, and wants the tests to fail for it.
+// builds the tests once over a copy of the source that has them all, switches
+// one on at a time, and wants the tests to fail for it.
 func TestMutants(t *testing.T) {
 	if invariants.Enabled {
 		return // The children would be the same.
+	}
+	binary := buildMutants(t)
+	if out, err := runMutant(t, binary, mutant{tests: "^TestAdmission$|^TestPauseRead$"}); err != nil {
+		t.Fatalf("without a defect: %v\n%s", err, tail(out))
 	}
 	list := mutants
 	if testing.Short() {
 		list = list[:3]
 	}
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	two := make(chan struct{}, 2) // Each child is a compiler and a simulation.
 	for _, m := range list {
 		t.Run(name("%s", m.name), func(t *testing.T) {
 			t.Parallel()
-			two <- struct{}{}
-			defer func() { <-two }()
-			out, err := m.run(t, dir)
+			out, err := runMutant(t, binary, m)
 			if err == nil {
 				t.Fatalf("the tests passed with this defect:\n%s", tail(out))
 			}
@@ -114,39 +133,68 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-// run runs the tests over the source with the defect. The children are told
-// which tests to run, and this one is not among them.
-func (m mutant) run(t *testing.T, dir string) (string, error) {
-	path := filepath.Join(dir, m.file)
-	source, err := os.ReadFile(path)
+// buildMutants returns a test binary of the package with every edit.
+func buildMutants(t *testing.T) string {
+	t.Helper()
+	here, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(source), m.from); n != 1 {
-		t.Fatalf("%q occurs %d times in %s", m.from, n, m.file)
+	dir := t.TempDir()
+	changed := map[string]string{}
+	for _, e := range edits {
+		source, ok := changed[e.file]
+		if !ok {
+			b, err := os.ReadFile(filepath.Join(here, e.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			source = string(b)
+		}
+		if n := strings.Count(source, e.from); n != 1 {
+			t.Fatalf("%q occurs %d times in %s", e.from, n, e.file)
+		}
+		changed[e.file] = strings.Replace(source, e.from, e.to, 1)
 	}
-	changed := filepath.Join(t.TempDir(), m.file)
-	if err := os.WriteFile(changed, []byte(strings.Replace(string(source), m.from, m.to, 1)), 0o600); err != nil {
-		t.Fatal(err)
+	changed["switchboard.go"] = switchboard
+	replace := map[string]string{}
+	for file, source := range changed {
+		to := filepath.Join(dir, file)
+		if err := os.WriteFile(to, []byte(source), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[filepath.Join(here, file)] = to
 	}
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: changed}})
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := filepath.Join(t.TempDir(), "overlay.json")
+	list := filepath.Join(dir, "overlay.json")
 	if err := os.WriteFile(list, overlay, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), testutil.Timeout(time.Minute))
+	binary := filepath.Join(dir, "mutants.test")
+	if out, err := command(t, nil, "go", "test", "-c", "-vet=off", "-overlay", list, "-o", binary, "."); err != nil {
+		t.Fatalf("the mutants do not compile: %v\n%s", err, out)
+	}
+	return binary
+}
+
+func runMutant(t *testing.T, binary string, m mutant) (string, error) {
+	t.Helper()
+	return command(t, []string{"CONN_MUTANT=" + m.name}, binary,
+		"-test.count=1", "-test.failfast", "-test.timeout=60s", "-test.run", m.tests, "-sim.seeds=300")
+}
+
+// command runs a program within a time and returns what it printed.
+func command(t *testing.T, env []string, name string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), testutil.Timeout(3*time.Minute))
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", "-count=1", "-failfast", "-timeout=30s",
-		"-overlay", list, "-run", m.tests, ".", "-sim.seeds=300")
-	cmd.Dir = dir
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.WaitDelay = 5 * time.Second
 	out, err := cmd.CombinedOutput()
-	if strings.Contains(string(out), "[build failed]") {
-		t.Fatalf("the mutant does not compile:\n%s", out)
-	}
 	return string(out), err
 }
 

@@ -20,7 +20,7 @@ import (
 
 var (
 	simSeed  = flag.Uint64("sim.seed", 0, "replay the simulation of this one seed")
-	simSeeds = flag.Uint64("sim.seeds", 2000, "how many seeds to simulate, at most 300 with -short or the race detector")
+	simSeeds = flag.Uint64("sim.seeds", 2000, "how many seeds to simulate, at most 300 with -short, 60 with the race detector")
 )
 
 // world is one loop on a simulated kernel with a simulated clock.
@@ -94,9 +94,13 @@ func simulate(t *testing.T, fn func(t *testing.T, seed uint64)) {
 		fn(t, *simSeed)
 		return
 	}
+	t.Parallel() // With the other simulations, behind all that measures.
 	seeds := *simSeeds
-	if testing.Short() || invariants.Enabled {
+	if testing.Short() {
 		seeds = min(seeds, 300)
+	}
+	if invariants.Enabled {
+		seeds = min(seeds, 60)
 	}
 	for seed := range seeds {
 		ok := t.Run(fmt.Sprintf("seed=%d", seed+1), func(t *testing.T) {
