@@ -46,6 +46,8 @@ func readTree(house fs.FS) (*tree, error) {
 			return nil
 		case err != nil:
 			return err
+		case name == ".git" && !d.IsDir(): // that of a linked worktree
+			return nil
 		case d.IsDir() && (d.Name() == ".git" || d.Name() == "testdata"):
 			return fs.SkipDir
 		case d.IsDir():
