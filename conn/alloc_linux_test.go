@@ -64,6 +64,9 @@ func TestAllocs(t *testing.T) {
 		{"write", 100, func(c *conn.Conn, _ *buf.Buf) { _, _ = c.Write(small) }},
 		{"large write", 20 << 10, func(c *conn.Conn, _ *buf.Buf) { _, _ = c.Write(large) }},
 		{"writev", 200, func(c *conn.Conn, _ *buf.Buf) { _, _ = c.Writev(vector) }},
+		{"encode", 100, func(c *conn.Conn, _ *buf.Buf) {
+			c.Encode(100, func(dst []byte) ([]byte, error) { return append(dst, small...), nil })
+		}},
 		{"shared", 100, func(c *conn.Conn, _ *buf.Buf) { c.SendShared(shared) }},
 		{"lent", 100, func(c *conn.Conn, _ *buf.Buf) { c.SendBytes(small, nothing) }},
 		{"pause", 4, func(c *conn.Conn, in *buf.Buf) { c.Send(in); c.PauseRead(); c.ResumeRead() }},

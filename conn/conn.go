@@ -155,8 +155,15 @@ func (c *Conn) SetUser(v any) { c.user = v }
 func (c *Conn) Handler() Handler { return c.hooks.handler }
 
 // SetHandler has h hear all events from now on: a change of protocol. Its
-// OnOpen does not run. Bytes that were received and not handed over go to it.
-func (c *Conn) SetHandler(h Handler) { c.hooks = newHooks(h) }
+// OnOpen does not run. Bytes that were received and not handed over go to it,
+// those that a [LeaveHandler] has held among them.
+func (c *Conn) SetHandler(h Handler) {
+	leave := c.hooks.leave
+	c.hooks = newHooks(h)
+	if leave != nil {
+		leave(c)
+	}
+}
 
 // LocalAddr returns the address of this end, the zero Addr if it has none.
 // The kernel is asked the first time LocalAddr or RemoteAddr is called.

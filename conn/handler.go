@@ -105,6 +105,7 @@ type hooks struct {
 	drain   func(*Conn)
 	eof     func(*Conn)
 	err     func(*Conn, error)
+	leave   func(*Conn)
 }
 
 func newHooks(h Handler) *hooks {
@@ -124,6 +125,9 @@ func newHooks(h Handler) *hooks {
 	}
 	if e, ok := h.(ErrorHandler); ok {
 		k.err = e.OnError
+	}
+	if l, ok := h.(LeaveHandler); ok {
+		k.leave = l.OnLeave
 	}
 	return k
 }

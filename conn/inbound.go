@@ -34,9 +34,10 @@ func (c *Conn) ReadPaused() bool { return c.paused != 0 }
 type pauses uint8
 
 const (
-	byUser pauses = 1 << iota // PauseRead
-	byFull                    // Config.PauseOnFull
-	byPipe                    // the other end of a Pipe is full
+	byUser   pauses = 1 << iota // PauseRead
+	byFull                      // Config.PauseOnFull
+	byPipe                      // the other end of a Pipe is full
+	byUnread                    // Unread, until the next turn
 )
 
 func (c *Conn) hold(why pauses) { c.paused |= why }

@@ -89,14 +89,20 @@ func (c *Conn) Send(b *buf.Buf) Status {
 	if invariants.Enabled && !b.Of(c.loop.Bulk()) && !b.Of(c.loop.Small()) {
 		invariants.Broken("conn: Send of a block of another loop")
 	}
+	c.join(b)
+	return c.admitted()
+}
+
+// join puts the bytes of b at the end of the queue: by a copy into the last block
+// where that is cheaper, or saves memory.
+func (c *Conn) join(b *buf.Buf) {
 	o := c.outbox()
-	if tail := o.q.room(); tail != nil && (n <= small || o.stuck) && n <= len(tail.Room()) {
+	if tail := o.q.room(); tail != nil && (b.Len() <= small || o.stuck) && b.Len() <= len(tail.Room()) {
 		tail.Append(b.Bytes())
 		b.Release()
 	} else {
 		o.q.push(entry{block: b.Take()})
 	}
-	return c.admitted()
 }
 
 // Write copies p and queues it as one message. It never takes a part: n is

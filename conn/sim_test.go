@@ -143,6 +143,13 @@ func (p *party) OnData(c *conn.Conn, in *buf.Buf) {
 	if p.closes > 0 {
 		p.w.t.Error("OnData after OnClose")
 	}
+	if p.w.rng.IntN(4) == 0 { // It has had its share, and gives the rest back.
+		share := p.w.bulk.Get()
+		defer func() { share.Release() }()
+		in.Advance(share.Append(in.Bytes()[:p.w.rng.IntN(in.Len()+1)]))
+		c.Unread(in)
+		in = &share
+	}
 	p.got = append(p.got, in.Bytes()...)
 	if !p.echo {
 		return
@@ -224,7 +231,7 @@ func (p *party) act() {
 		data[i] = byte(w.rng.Uint32())
 	}
 	pending, limit, was := c.Pending(), c.Marks().Limit, c.IsFull()
-	switch w.rng.IntN(6) {
+	switch w.rng.IntN(7) {
 	case 0:
 		if b := w.bulk.Get(); !b.IsZero() {
 			data = data[:b.Append(data)]
@@ -252,6 +259,10 @@ func (p *party) act() {
 		cut := w.rng.IntN(len(data) + 1)
 		_, err := c.Writev([][]byte{data[:cut], nil, data[cut:]})
 		s = statusOf(err)
+	case 4:
+		s = p.send(func() conn.Status {
+			return c.Encode(w.rng.IntN(2*len(data)), func(dst []byte) ([]byte, error) { return append(dst, data...), nil })
+		})
 	default:
 		_, err := c.Write(data)
 		s = statusOf(err)

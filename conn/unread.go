@@ -1,0 +1,42 @@
+package conn
+
+import "github.com/penstock-go/penstock/buf"
+
+// LeaveHandler hears that another handler takes its place.
+type LeaveHandler interface {
+	// OnLeave runs inside SetHandler, when c has its new handler. Who holds
+	// received bytes of an unfinished message gives them to it by Unread.
+	OnLeave(c *Conn)
+}
+
+// Unread gives received bytes back: they are the first that OnData brings, from
+// the end of this turn on, once a turn, and when reading goes on, to the handler
+// of then. A handler that takes a block apart does so with what it may not touch
+// yet, because it was paused, was replaced, or has had its share of this turn.
+//
+// The bytes of a second Unread come before those of the first. After Close and
+// its kin they are discarded, as all input is.
+//
+// Ownership: b, a block of this connection's loop, is taken.
+func (c *Conn) Unread(b *buf.Buf) {
+	if b.Len() == 0 || c.state >= closing {
+		b.Release()
+		return
+	}
+	c.parked = append(c.parked, buf.Buf{})
+	copy(c.parked[1:], c.parked)
+	c.parked[0] = b.Take()
+	if c.paused&byUnread == 0 {
+		c.hold(byUnread)
+		c.loop.Defer(func() {
+			c.resume(byUnread)
+			c.touch()
+		})
+	}
+	c.touch()
+}
+
+// Reading reports whether OnData may run: reading is not paused, and neither
+// Close nor an error has ended it. Who makes many messages of one block asks
+// after each.
+func (c *Conn) Reading() bool { return c.paused == 0 && c.state < closing }
