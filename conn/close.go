@@ -270,8 +270,14 @@ func (c *Conn) complete() {
 	defer func() { c.hooks.handler.OnClose(c, f.result()) }()
 	defer func() { c.mournersTold(f.result()) }()
 	defer c.lastRooms()
+	c.host.share.del(c)
 	if c.out != nil {
 		c.out.q.drop()
+	}
+	if c.gate != nil && c.gate.budget != nil {
+		c.gate.budget.leave(c.gate)
+	}
+	if c.out != nil {
 		c.lastDones()
 	}
 }

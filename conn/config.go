@@ -43,6 +43,10 @@ type Config struct {
 	Limit int
 	// SlowPeer is what a refusal does to the connection. Default Reject.
 	SlowPeer Policy
+	// Budget bounds the pending bytes of all connections that share it: set the
+	// same one for all listeners and dialers of the process, and it bounds its
+	// send memory. Default nil: the sum of the Limits is the only bound.
+	Budget *Budget
 	// PauseOnFull stops reading from the peer while the queue is full, so that
 	// who answers what it reads queues little more than the marks say. It stops
 	// the next OnData, not the present one: a block with many requests calls for
@@ -124,6 +128,9 @@ func (c Config) Check() (Config, error) {
 	}
 	if c.SlowPeer > CloseSlow {
 		return c, fmt.Errorf("conn: unknown slow-peer policy %d", c.SlowPeer)
+	}
+	if err := c.Budget.check(); err != nil {
+		return c, err
 	}
 	return c, Marks{c.HighWater, c.LowWater, c.Limit}.check()
 }

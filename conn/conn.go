@@ -105,12 +105,13 @@ type host struct {
 	fresh    []buf.Buf   // scratch of blocks
 	one      [1][]byte   // scratch of single
 	op       aio.Op      // scratch of submit
+	share    *share      // of the loop in cfg.Budget; nil without one
 	count    func(int)   // told of each connection more and less; may be nil
 	departed func(Stats) // told of each that has closed; may be nil
 }
 
 func newHost(l *reactor.Loop, cfg Config, k *hooks) *host {
-	h := &host{loop: l, cfg: cfg, marks: Marks{cfg.HighWater, cfg.LowWater, cfg.Limit}, hooks: k, maxOut: l.Caps().MaxOut}
+	h := &host{loop: l, cfg: cfg, marks: Marks{cfg.HighWater, cfg.LowWater, cfg.Limit}, hooks: k, maxOut: l.Caps().MaxOut, share: cfg.Budget.shareOf(l)}
 	if l.Caps().ZeroCopy {
 		h.zeroCopy = cfg.ZeroCopyMin
 	}

@@ -50,6 +50,8 @@ func (s Status) Err() error {
 type SendError struct {
 	Messages, Bytes int
 	Err             error // ErrSendBufferFull
+
+	slow bool // something was pending
 }
 
 // Error implements error.
@@ -75,12 +77,13 @@ const (
 	Shutdown                    // the group shut down before the flush was done
 	ProtocolError               // the protocol above closed with an error
 	IOError                     // the kernel reported another error
+	MemoryLimit                 // a Budget was used up, policy BudgetClose, and this connection held the most
 )
 
 // String returns the reason as the event log of the command writes it.
 func (r Reason) String() string {
 	names := [...]string{"local", "eof", "aborted", "peer_reset", "write_timeout",
-		"slow_peer", "handler_panic", "shutdown", "protocol_error", "io_error"}
+		"slow_peer", "handler_panic", "shutdown", "protocol_error", "io_error", "memory_limit"}
 	if int(r) < len(names) {
 		return names[r]
 	}

@@ -27,6 +27,7 @@ type outbound struct {
 	stuck    bool   // the last send was short: the socket is full
 	backlog  bool   // since the queue was last empty, the socket was full once
 	prompt   bool   // somebody waits for the completion
+	fresh    int    // place in the share of the loop, from 1; 0 = not there
 	reserved int    // bytes admitted past the limit since the queue was empty
 	lent     int    // bytes that zero-copy sends still read
 	loans    []loan // in flight, oldest first
@@ -192,7 +193,7 @@ func (c *Conn) WriteReserved(p []byte) Status {
 		return c.write(p)
 	}
 	o := c.outbox()
-	if c.Pending() < c.marks.Limit || o.reserved+len(p) > Reserve {
+	if !c.isBlocked() || o.reserved+len(p) > Reserve {
 		return c.write(p)
 	}
 	if !c.store(len(p), c.host.single(p)) {
@@ -262,6 +263,7 @@ func (c *Conn) offer() {
 	if o == nil {
 		return
 	}
+	c.host.share.del(c)
 	for !o.sending && !o.stuck && !o.q.empty() && c.state < ending {
 		op := &o.op
 		var want int
@@ -297,6 +299,7 @@ func (c *Conn) pump() {
 	if o == nil || c.state >= ending {
 		return
 	}
+	c.host.share.del(c)
 	if o.sending {
 		c.hurry()
 		return

@@ -28,6 +28,9 @@ func (c *Conn) Ref() Ref {
 		g.pending.Store(int64(c.pending))
 		g.setMarks(*c.marks)
 		c.gate = g
+		if g.budget = c.host.cfg.Budget; g.budget != nil && c.state < closed {
+			g.budget.join(g)
+		}
 	}
 	return Ref{c.gate}
 }
@@ -37,7 +40,7 @@ func (r Ref) ID() uint64 { return r.g.id }
 
 // Pending returns the bytes that were admitted and, as far as the loop has
 // heard, not taken by the kernel.
-func (r Ref) Pending() int { return int(r.g.pending.Load()) }
+func (r Ref) Pending() int { return r.g.held() }
 
 // Write copies p and posts it as one message. It is admitted against the same
 // Limit as a Send on the loop, at once, so that a goroutine that outruns the
@@ -94,8 +97,12 @@ type gate struct {
 	id     uint64
 	fn     func(*reactor.Loop) // deliver, made once
 
-	pending     atomic.Int64
+	pending     atomic.Int64 // and gone
 	high, limit atomic.Int64
+
+	budget *Budget // nil = none
+	index  int     // in Budget.gates, under its mu
+	doomed int64   // of Budget.returning, under its mu
 
 	mu       sync.Mutex
 	shut     bool // takes no more sends: a Close is under way
@@ -106,6 +113,7 @@ type gate struct {
 	spare    []item // done with
 	spareBuf []byte
 	refused  SendError
+	slow     bool   // one of them while something was pending
 	after    uint64 // sends after the close
 	waiting  int    // functions in items
 }
@@ -118,17 +126,40 @@ func (g *gate) setMarks(m Marks) {
 	g.limit.Store(int64(m.Limit))
 }
 
-// chargeWithin counts n bytes as pending unless the queue is at its limit.
+// held returns the bytes that are pending.
+func (g *gate) held() int { return int(g.pending.Load() &^ gone) }
+
+// chargeWithin counts n bytes as pending unless the queue is at its limit, or
+// the budget at its own. The budget counts first: it never knows too little.
 func (g *gate) chargeWithin(n int) bool {
 	for {
 		p := g.pending.Load()
-		if p > 0 && p >= g.limit.Load() {
+		if p > 0 && p >= g.limit.Load() || g.budget != nil && !g.budget.charge(p, int64(n)) {
 			return false
 		}
 		if g.pending.CompareAndSwap(p, p+int64(n)) {
 			return true
 		}
+		if g.budget != nil {
+			g.budget.total.Add(-int64(n))
+		}
 	}
+}
+
+// charge counts n bytes as pending, whatever the limits say; below 0 it counts
+// them off.
+func (g *gate) charge(n int64) {
+	if p := g.pending.Add(n); g.budget != nil && p < gone {
+		if t := g.budget.total.Add(n); n > 0 {
+			g.budget.note(t)
+		}
+	}
+}
+
+// atLimit reports whether the connection's own Limit refuses the next message.
+func (g *gate) atLimit() bool {
+	p := g.pending.Load()
+	return p > 0 && p >= g.limit.Load()
 }
 
 func (g *gate) put(i item, data []byte) Status {
@@ -148,7 +179,7 @@ func (g *gate) put(i item, data []byte) Status {
 		return Closed
 	case i.kind == itemClose:
 		g.shut = true // What comes behind a Close is turned away by it.
-	case i.kind == itemSend && !g.chargeWithin(i.n):
+	case i.kind == itemSend && !g.chargeWithin(i.n) && !g.press(i.n):
 		g.refused.Messages++
 		g.refused.Bytes += i.n
 		g.post()
@@ -167,6 +198,20 @@ func (g *gate) put(i item, data []byte) Status {
 		return Queued
 	}
 	return g.answer()
+}
+
+// press is Conn.press for those who come through a Ref.
+func (g *gate) press(n int) bool {
+	if b := g.budget; b != nil && !g.atLimit() {
+		for b.full() && b.evict(nil) {
+			if g.chargeWithin(n) {
+				return true
+			}
+		}
+		b.refuse(n)
+	}
+	g.slow = g.slow || g.held() > 0
+	return false
 }
 
 // answer is that to a message that was taken.
@@ -217,6 +262,7 @@ func (g *gate) empty() (items []item, data []byte, refused SendError) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	items, data, refused = g.items, g.data, g.refused
+	refused.slow, g.slow = g.slow, false
 	g.items, g.data, g.refused = g.spare[:0], g.spareBuf[:0], SendError{}
 	g.spare, g.spareBuf = nil, nil
 	g.posted, g.waiting = false, 0
@@ -316,7 +362,7 @@ func (c *Conn) mailDone(refused *SendError) {
 	}
 	c.counts.rejected += uint32(refused.Messages)
 	c.counts.rejectedBytes += uint64(refused.Bytes)
-	if c.host.cfg.SlowPeer == CloseSlow {
+	if c.host.cfg.SlowPeer == CloseSlow && refused.slow {
 		c.end(SlowPeer, "", ErrSendBufferFull, true)
 	}
 	if c.hooks.err != nil {

@@ -169,6 +169,22 @@ func (q *sendq) drop() {
 	q.list, q.head, q.next = q.list[:0], 0, 0
 }
 
+// shed gives back the pieces from place i on, but for those that are lent, and
+// returns how many bytes of them were waiting.
+func (q *sendq) shed(i int) (n int) {
+	for i < len(q.list) && q.list[i].loans > 0 {
+		i++
+	}
+	for j := i; j < len(q.list); j++ {
+		e := &q.list[j]
+		n += e.len() - e.taken
+		q.release(e)
+	}
+	q.list = q.list[:min(i, len(q.list))]
+	q.squeezed = min(q.squeezed, q.base+uint64(len(q.list)))
+	return n
+}
+
 // squeeze moves the bytes of sparse blocks that wait into as few blocks as
 // hold them, so that a connection that is stuck costs about what it has
 // pending: of two neighbours, more than one half is filled. into returns a

@@ -4,7 +4,7 @@ package conn
 // taken: those in the mailbox, in the queue and in flight.
 func (c *Conn) Pending() int {
 	if c.gate != nil {
-		return int(c.gate.pending.Load())
+		return c.gate.held()
 	}
 	return c.pending
 }
@@ -72,14 +72,15 @@ func (c *Conn) admit(n int) Status {
 	if c.chargeWithin(n) {
 		return Queued
 	}
-	return c.refuse(n)
+	return c.press(n)
 }
 
-// refuse counts a message that was not taken.
+// refuse counts a message that was not taken. A peer of which nothing waits is
+// not slow: then it was the budget, which others have used up.
 func (c *Conn) refuse(n int) Status {
 	c.counts.rejected++
 	c.counts.rejectedBytes += uint64(n)
-	if c.host.cfg.SlowPeer == CloseSlow {
+	if c.host.cfg.SlowPeer == CloseSlow && c.Pending() > 0 {
 		c.end(SlowPeer, "", ErrSendBufferFull, true)
 	}
 	return Rejected
@@ -95,9 +96,9 @@ func (c *Conn) refund(n int) Status {
 }
 
 // chargeWithin counts n bytes as pending unless the queue is at its limit. An
-// empty queue takes any message.
+// empty queue takes any message, unless the budget is used up.
 func (c *Conn) chargeWithin(n int) bool {
-	if c.gate != nil {
+	if c.gated() {
 		return c.gate.chargeWithin(n)
 	}
 	if c.pending > 0 && c.pending >= c.marks.Limit {
@@ -107,9 +108,18 @@ func (c *Conn) chargeWithin(n int) bool {
 	return true
 }
 
+// gated reports whether the gate counts what is pending: from the first Ref on,
+// and with a budget from the first message on.
+func (c *Conn) gated() bool {
+	if c.gate == nil && c.host.cfg.Budget != nil {
+		c.Ref()
+	}
+	return c.gate != nil
+}
+
 func (c *Conn) charge(n int) {
-	if c.gate != nil {
-		c.gate.pending.Add(int64(n))
+	if c.gated() {
+		c.gate.charge(int64(n))
 	} else {
 		c.pending += n
 	}
@@ -121,6 +131,7 @@ func (c *Conn) credit(n int) { c.charge(-n) }
 // peer, not of our batching: the queue is offered to the kernel before.
 func (c *Conn) admitted() Status {
 	c.touch()
+	c.host.share.add(c)
 	pending := c.Pending()
 	if pending >= c.marks.High && !c.full {
 		c.offer()
