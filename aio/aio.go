@@ -53,6 +53,10 @@ const (
 	// for it, so that what zero-copy sends lend comes back. It is performed in
 	// Submit and has no completion; other operations on FD end soon.
 	Reset
+	// Forget leaves FD to somebody else, open as it is, when every other operation
+	// on it is home: nothing of the engine stays with it. It is performed in
+	// Submit and has no completion.
+	Forget
 )
 
 // String returns the verb of the man page.
@@ -72,6 +76,8 @@ func (k Kind) String() string {
 		return "shutdown"
 	case Reset:
 		return "reset"
+	case Forget:
+		return "forget"
 	}
 	return "none"
 }

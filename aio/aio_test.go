@@ -64,7 +64,7 @@ func FuzzUnpack(f *testing.F) {
 func TestKindString(t *testing.T) {
 	want := map[aio.Kind]string{
 		0: "none", aio.Accept: "accept", aio.Recv: "recv", aio.Send: "send",
-		aio.Cancel: "cancel", aio.Close: "close", 99: "none",
+		aio.Cancel: "cancel", aio.Close: "close", aio.Forget: "forget", 99: "none",
 	}
 	for k, name := range want {
 		if k.String() != name {

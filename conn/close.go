@@ -23,6 +23,7 @@ type final struct {
 	unacked   int // bytes on the way at the last CloseTimeout, 0 before the first
 	left      int // bytes that the peer had not acknowledged when last looked at
 	lost      int
+	exit      *exit // when Detach was called
 }
 
 // Close ends the connection in order: it takes no more sends, flushes what is
@@ -195,8 +196,12 @@ func (c *Conn) proceed() {
 // finish goes on behind the flush: FIN, and the wait for the peer's.
 func (c *Conn) finish() {
 	f := c.final
-	if c.state == closing && c.eof {
+	switch {
+	case c.state == closing && c.eof:
 		c.end(f.reason, f.op, f.err, false)
+		return
+	case c.state == shut && f.exit != nil:
+		c.leave()
 		return
 	}
 	if !f.finSent {
@@ -293,7 +298,12 @@ func (c *Conn) lastDones() {
 // depart closes the descriptor and leaves the loop.
 func (c *Conn) depart() {
 	c.vacate()
-	c.submit(aio.Op{Kind: aio.Close})
+	defer c.final.exit.tell(c)
+	if c.final.reason == Detached {
+		c.submit(aio.Op{Kind: aio.Forget})
+	} else {
+		c.submit(aio.Op{Kind: aio.Close})
+	}
 	c.loop.Detach(c.token)
 	if c.host.count != nil {
 		c.host.departed(c.Stats())

@@ -127,7 +127,10 @@ func New(l *reactor.Loop, fd int, h Handler, cfg Config) *Conn {
 	return newHost(l, cfg, newHooks(h)).open(fd)
 }
 
-func (h *host) open(fd int) *Conn {
+func (h *host) open(fd int) *Conn { return h.openWith(fd, nil) }
+
+// openWith opens a connection whose first input is heard.
+func (h *host) openWith(fd int, heard []byte) *Conn {
 	c := &Conn{loop: h.loop, host: h, hooks: h.hooks, marks: &h.marks, fd: int32(fd), id: h.loop.NextID()}
 	c.token = h.loop.Attach(c)
 	if h.count != nil {
@@ -135,6 +138,7 @@ func (h *host) open(fd int) *Conn {
 	}
 	h.loop.As(c)
 	c.touch() // Arms the receive, unless OnOpen pauses or closes.
+	c.parkBytes(heard)
 	c.hooks.handler.OnOpen(c)
 	return c
 }

@@ -78,12 +78,13 @@ const (
 	ProtocolError               // the protocol above closed with an error
 	IOError                     // the kernel reported another error
 	MemoryLimit                 // a Budget was used up, policy BudgetClose, and this connection held the most
+	Detached                    // Detach has taken it out of the library
 )
 
 // String returns the reason as the event log of the command writes it.
 func (r Reason) String() string {
 	names := [...]string{"local", "eof", "aborted", "peer_reset", "write_timeout",
-		"slow_peer", "handler_panic", "shutdown", "protocol_error", "io_error", "memory_limit"}
+		"slow_peer", "handler_panic", "shutdown", "protocol_error", "io_error", "memory_limit", "detached"}
 	if int(r) < len(names) {
 		return names[r]
 	}

@@ -38,6 +38,7 @@ const (
 	byFull                      // Config.PauseOnFull
 	byPipe                      // the other end of a Pipe is full
 	byUnread                    // Unread, until the next turn
+	byExit                      // Detach
 )
 
 func (c *Conn) hold(why pauses) { c.paused |= why }

@@ -89,13 +89,16 @@ func (w *world) finish() {
 }
 
 // simulate runs fn for each seed, and names the seed that fails.
-func simulate(t *testing.T, fn func(t *testing.T, seed uint64)) {
+func simulate(t *testing.T, fn func(t *testing.T, seed uint64)) { simulateUpTo(t, *simSeeds, fn) }
+
+// simulateUpTo is simulate with so many seeds at the most.
+func simulateUpTo(t *testing.T, most uint64, fn func(t *testing.T, seed uint64)) {
 	if *simSeed != 0 {
 		fn(t, *simSeed)
 		return
 	}
 	t.Parallel() // With the other simulations, behind all that measures.
-	seeds := *simSeeds
+	seeds := min(*simSeeds, most)
 	if testing.Short() {
 		seeds = min(seeds, 300)
 	}

@@ -20,3 +20,7 @@ func acceptOne(int) (int, error) { return -1, errLinux }
 func listenTCP(string, string, int, Config) ([]int, Addr, error) {
 	return nil, Addr{}, errLinux
 }
+
+func duplicateFD(int) (int, error) { return -1, errLinux }
+
+func prepare(int, Config) error { return errLinux }

@@ -181,6 +181,8 @@ func (e *Engine) Submit(op *aio.Op) {
 		_ = unix.Shutdown(int(op.FD), unix.SHUT_WR)
 	case aio.Reset:
 		_ = sys.Reset(int(op.FD))
+	case aio.Forget:
+		e.forget(op)
 	default:
 		invariants.Broken("fallback: submit of kind %d", op.Kind)
 	}
@@ -323,10 +325,26 @@ func (e *Engine) cancel(op *aio.Op) {
 
 // closeFD closes the descriptor; the epoll set forgets it by itself.
 func (e *Engine) closeFD(op *aio.Op) {
-	s := e.slot(op.Token)
-	if s.wait != 0 || s.flags&(recvArmed|acceptArmed) != 0 {
-		invariants.Broken("fallback: close of descriptor %d of %+v with an operation in flight", op.FD, op.Token)
+	e.clear(e.quiet(op))
+	_ = unix.Close(int(op.FD))
+}
+
+// forget takes the descriptor out of the epoll set. Left in, it would wake the
+// loop for whoever has it then, and could not be taken out once its number is
+// another file's.
+func (e *Engine) forget(op *aio.Op) {
+	s := e.quiet(op)
+	if s.has(registered) {
+		_ = unix.EpollCtl(e.epfd, unix.EPOLL_CTL_DEL, int(op.FD), nil)
 	}
 	e.clear(s)
-	_ = unix.Close(int(op.FD))
+}
+
+// quiet returns the slot of op, of which nothing may be in flight.
+func (e *Engine) quiet(op *aio.Op) *slot {
+	s := e.slot(op.Token)
+	if s.wait != 0 || s.flags&(recvArmed|acceptArmed) != 0 {
+		invariants.Broken("fallback: %v of descriptor %d of %+v with an operation in flight", op.Kind, op.FD, op.Token)
+	}
+	return s
 }

@@ -136,6 +136,25 @@ func TestLayout(t *testing.T) {
 	}
 }
 
+// TestForget holds that a forgotten descriptor leaves the epoll set: it would
+// wake the loop for its next owner, and stay when its number is another file's.
+func TestForget(t *testing.T) {
+	b := newBench(t, 1, buf.Config{BlockSize: 4096})
+	b.arm(0)
+	if b.wait(0); !b.Watches(b.near[0]) {
+		t.Fatal("an armed receive is not in the epoll set")
+	}
+	for _, k := range []aio.Kind{aio.Cancel, aio.Forget} {
+		op := b.op(0, k)
+		op.Target = aio.Recv
+		b.Submit(&op)
+		b.wait(0)
+	}
+	if b.Watches(b.near[0]) {
+		t.Error("a forgotten descriptor is in the epoll set")
+	}
+}
+
 // TestAllocs holds that an echo allocates nothing, with one element and with many.
 func TestAllocs(t *testing.T) {
 	b := newBench(t, 1, buf.Config{BlockSize: 4096})

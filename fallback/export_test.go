@@ -2,7 +2,16 @@
 
 package fallback
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Watches reports whether fd is in the epoll set of e.
+func (e *Engine) Watches(fd int32) bool {
+	return e.control(unix.EPOLL_CTL_MOD, fd, unix.EPOLLIN|unix.EPOLLET, 0) == nil
+}
 
 // SlotSize is what a connection costs.
 const SlotSize = unsafe.Sizeof(slot{})

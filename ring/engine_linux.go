@@ -205,6 +205,7 @@ func (e *Engine) Submit(op *aio.Op) {
 		_ = unix.Shutdown(int(op.FD), unix.SHUT_WR)
 	case aio.Reset:
 		_ = sys.Reset(int(op.FD))
+	case aio.Forget: // The ring knows descriptors only by the operations in flight.
 	}
 }
 

@@ -135,6 +135,33 @@ func caseCloseEngine(r *rig) {
 	r.closed = true
 }
 
+// caseForget: a descriptor that is forgotten stays open, nothing is heard of it,
+// and another party may go on with it, without a byte lost.
+func caseForget(r *rig) {
+	p := r.connect()
+	p.recv()
+	for range 20 {
+		p.sendAndCompare(r.random(1000))
+		p.cancel(aio.Recv)
+		p.feed = []byte("before")
+		r.until("the end of the receive", p.quiet)
+		r.e.Submit(&aio.Op{Token: p.tok, Kind: aio.Forget, FD: p.fd})
+		p.leave()
+		p.pumpFeed()
+		p.far.write([]byte(" and after"))
+		for range 5 {
+			if n := r.wait(time.Millisecond); n != 0 {
+				r.t.Fatalf("%d completions after the descriptor was forgotten", n)
+			}
+		}
+		next := r.adopt(p.fd, p.far)
+		next.recv()
+		r.until("bytes for the next party", func() bool { return string(p.in)+string(next.in) == "before and after" })
+		p = next
+		p.in = nil
+	}
+}
+
 // caseSlotAgain: a slot that is used again gets nothing that was for its last user.
 func caseSlotAgain(r *rig) {
 	for gen := range uint32(50) {

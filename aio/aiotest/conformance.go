@@ -49,6 +49,7 @@ var conformance = []conformanceCase{
 	{name: "timeout", run: caseTimeout},
 	{name: "close with operations in flight", run: caseCloseInFlight},
 	{name: "close of the engine", run: caseCloseEngine},
+	{name: "forget", run: caseForget},
 	{name: "a slot used again", run: caseSlotAgain},
 	{name: "accept", run: caseAccept},
 	{name: "accept without descriptors", run: caseAcceptNoFD},

@@ -145,6 +145,8 @@ func (f *Fake) Submit(op *aio.Op) {
 		_ = f.Shutdown(op.FD, syscall.SHUT_WR)
 	case aio.Reset:
 		f.resetFD(op.FD)
+	case aio.Forget:
+		f.quiet(op)
 	default:
 		broken("Submit of kind %d", op.Kind)
 	}
@@ -221,14 +223,17 @@ func (f *Fake) cancel(c *aio.Op) {
 	}
 }
 
-func (f *Fake) closeFD(c *aio.Op) {
-	s := f.socket(c.FD, "close")
+func (f *Fake) closeFD(c *aio.Op) { f.shut(f.quiet(c)) }
+
+// quiet returns the socket of c, on which nothing may be in flight.
+func (f *Fake) quiet(c *aio.Op) *socket {
+	s := f.socket(c.FD, c.Kind.String())
 	for _, o := range f.ops {
 		if o.sock == s {
-			broken("close of descriptor %d while its %v is in flight", c.FD, o.Kind)
+			broken("%v of descriptor %d while its %v is in flight", c.Kind, c.FD, o.Kind)
 		}
 	}
-	f.shut(s)
+	return s
 }
 
 // resetFD resets a connection from our side, now.

@@ -1,0 +1,38 @@
+package conn
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// duplicateFD is dup(2), close-on-exec.
+func duplicateFD(fd int) (int, error) {
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	return n, os.NewSyscallError("dup", err)
+}
+
+// prepare makes the connected stream socket fd what those of a listener are.
+func prepare(fd int, cfg Config) error {
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if errors.Is(err, unix.ENOTSOCK) || err == nil && kind != unix.SOCK_STREAM {
+		return fmt.Errorf("descriptor %d is no stream socket: %w", fd, errors.ErrUnsupported)
+	}
+	if err != nil {
+		return os.NewSyscallError("getsockopt SO_TYPE", err)
+	}
+	if listens, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); listens != 0 {
+		return fmt.Errorf("descriptor %d listens: %w", fd, errors.ErrUnsupported)
+	}
+	if err = unix.SetNonblock(fd, true); err != nil {
+		return os.NewSyscallError("fcntl O_NONBLOCK", err)
+	}
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return os.NewSyscallError("getsockopt SO_DOMAIN", err)
+	}
+	cfg.Nagle = cfg.Nagle || domain == unix.AF_UNIX
+	return setOptions(fd, cfg)
+}
