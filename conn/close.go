@@ -295,8 +295,9 @@ func (c *Conn) lastDones() {
 	}
 }
 
-// depart closes the descriptor and leaves the loop.
+// depart closes the descriptor and leaves the loop, and every topic.
 func (c *Conn) depart() {
+	c.leaveAll()
 	c.vacate()
 	defer c.final.exit.tell(c)
 	if c.final.reason == Detached {

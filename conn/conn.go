@@ -34,6 +34,7 @@ type Conn struct {
 	gate   *gate     // once a Ref was asked for
 	addrs  *addrs    // once an address was asked for
 	beside *beside   // once a part of the library has to do with it
+	joined *joined   // once it has joined a topic
 	user   any
 
 	id                uint64

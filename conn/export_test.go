@@ -1,0 +1,22 @@
+package conn
+
+import (
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// TopicsOf returns topics of loops that a test turns by hand.
+func TopicsOf(loops ...*reactor.Loop) *Topics {
+	var remotes []reactor.Remote
+	for _, l := range loops {
+		remotes = append(remotes, l.Remote())
+	}
+	return newTopics(remotes)
+}
+
+// Room returns for how many members of a topic there is memory.
+func (t *Topics) Room(topic string) (n int) {
+	for _, s := range t.shards {
+		n += cap(s.names[topic].members)
+	}
+	return n
+}
