@@ -57,6 +57,17 @@ const (
 	// on it is home: nothing of the engine stays with it. It is performed in
 	// Submit and has no completion.
 	Forget
+	// Poll waits until FD has one of Events, as poll(2) does. It has exactly one
+	// completion, First and Final: Res is what there is of Events, with POLLERR,
+	// POLLHUP and POLLRDHUP as they come, or a negative errno. It is
+	// level-triggered: what is there already completes it at once, and a file
+	// that knows no readiness, such as a regular one, is always ready. FD may be
+	// anything that poll(2) takes, in any mode, and one Poll a token may be in
+	// flight beside its Accept, Recv and Send: whether it then sees bytes that the
+	// Recv takes is open. A descriptor is polled for one token at a time. Whoever
+	// closes FD by other means than Close cancels the Poll before, and waits for
+	// its completion.
+	Poll
 )
 
 // String returns the verb of the man page.
@@ -78,6 +89,8 @@ func (k Kind) String() string {
 		return "reset"
 	case Forget:
 		return "forget"
+	case Poll:
+		return "poll"
 	}
 	return "none"
 }
@@ -148,6 +161,7 @@ type Op struct {
 	Batch  uint16 // Send: comes back in each completion, modulo 4096
 	FD     int32
 	Out    [][]byte // Send: no element is empty, at most Caps.MaxOut of them
+	Events uint32   // Poll: of POLLIN, POLLPRI, POLLOUT and POLLRDHUP
 }
 
 // Completion is one answer.
@@ -158,7 +172,7 @@ type Completion struct {
 	Final  bool // nothing more will come for this operation; its bytes are back
 	Copied bool // Send: the kernel copied what it was asked to send without a copy
 	Batch  uint16
-	Res    int32   // bytes, a descriptor, or a negative errno
+	Res    int32   // bytes, a descriptor, events, or a negative errno
 	In     buf.Buf // Recv: the right passes to whoever reads the Completion
 }
 

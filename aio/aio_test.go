@@ -26,7 +26,7 @@ func TestPack(t *testing.T) {
 	for range 100_000 {
 		in := key{
 			t:     aio.Token{Slot: edge(aio.SlotBits), Gen: edge(aio.GenBits)},
-			k:     aio.Kind(rng.IntN(int(aio.Close) + 1)),
+			k:     aio.Kind(rng.IntN(int(aio.Poll) + 1)),
 			batch: uint16(edge(12)),
 		}
 		data := in.t.Pack(in.k, in.batch)
@@ -64,7 +64,8 @@ func FuzzUnpack(f *testing.F) {
 func TestKindString(t *testing.T) {
 	want := map[aio.Kind]string{
 		0: "none", aio.Accept: "accept", aio.Recv: "recv", aio.Send: "send",
-		aio.Cancel: "cancel", aio.Close: "close", aio.Forget: "forget", 99: "none",
+		aio.Cancel: "cancel", aio.Close: "close", aio.Shutdown: "shutdown", aio.Reset: "reset",
+		aio.Forget: "forget", aio.Poll: "poll", 99: "none",
 	}
 	for k, name := range want {
 		if k.String() != name {

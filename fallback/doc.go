@@ -7,6 +7,9 @@
 // turn, one receive and one send a message. What the edges said is remembered
 // by slot, in a table of 16 bytes a connection.
 //
-// The engine is for stream sockets and their listeners: that a receive which
-// fills less than a block has emptied the socket holds for no other kind.
+// Receives and sends are for stream sockets, accepts for their listeners: that a
+// receive which fills less than a block has emptied the socket holds for no other
+// kind. A Poll is for any descriptor. One that it alone uses is reported once and
+// for its events only, so that a datagram socket does not wake the loop each
+// time a packet has left.
 package fallback

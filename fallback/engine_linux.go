@@ -90,6 +90,7 @@ const (
 	queued                         // the slot is in Engine.ready
 	hungry                         // Recv was told -ENOBUFS and nothing has come since
 	waiting                        // the slot is in Engine.starved
+	pollOnly                       // fd is in the epoll set for one Poll at a time, not registered
 )
 
 // slot is what the engine knows about the party with that number.
@@ -98,6 +99,7 @@ type slot struct {
 	fd    int32
 	wait  uint32 // index of its waiting send, plus one
 	flags uint16
+	poll  uint16 // what ends its Poll, or 0 without one
 }
 
 func (s *slot) has(all uint16) bool { return s.flags&all == all }
@@ -173,6 +175,8 @@ func (e *Engine) Submit(op *aio.Op) {
 		e.arm(op, recvArmed, streamEvents)
 	case aio.Accept:
 		e.arm(op, acceptArmed, unix.EPOLLIN)
+	case aio.Poll:
+		e.pollFD(op)
 	case aio.Cancel:
 		e.cancel(op)
 	case aio.Close:
@@ -240,7 +244,7 @@ func (e *Engine) clear(s *slot) {
 	if s.wait != 0 {
 		e.freeWait(s)
 	}
-	s.fd = 0
+	s.fd, s.poll = 0, 0
 	s.flags &= queued | waiting
 }
 
@@ -288,7 +292,7 @@ func (e *Engine) register(s *slot, op *aio.Op, events uint32) unix.Errno {
 	}
 	s.fd = op.FD
 	s.flags |= registered
-	s.flags &^= readable | writable | hangup
+	s.flags &^= readable | writable | hangup | pollOnly
 	return 0
 }
 
@@ -320,6 +324,8 @@ func (e *Engine) cancel(op *aio.Op) {
 	case op.Target == aio.Accept && s.has(acceptArmed):
 		s.flags &^= acceptArmed
 		e.others.push(finalDone{token: op.Token, kind: aio.Accept, res: -int32(unix.ECANCELED)})
+	case op.Target == aio.Poll && s.poll != 0:
+		e.endPoll(s, op.Token, -int32(unix.ECANCELED))
 	}
 }
 
@@ -334,7 +340,7 @@ func (e *Engine) closeFD(op *aio.Op) {
 // another file's.
 func (e *Engine) forget(op *aio.Op) {
 	s := e.quiet(op)
-	if s.has(registered) {
+	if s.flags&(registered|pollOnly) != 0 {
 		_ = unix.EpollCtl(e.epfd, unix.EPOLL_CTL_DEL, int(op.FD), nil)
 	}
 	e.clear(s)
@@ -343,7 +349,7 @@ func (e *Engine) forget(op *aio.Op) {
 // quiet returns the slot of op, of which nothing may be in flight.
 func (e *Engine) quiet(op *aio.Op) *slot {
 	s := e.slot(op.Token)
-	if s.wait != 0 || s.flags&(recvArmed|acceptArmed) != 0 {
+	if s.wait != 0 || s.poll != 0 || s.flags&(recvArmed|acceptArmed) != 0 {
 		invariants.Broken("fallback: %v of descriptor %d of %+v with an operation in flight", op.Kind, op.FD, op.Token)
 	}
 	return s

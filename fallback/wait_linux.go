@@ -145,8 +145,14 @@ func (e *Engine) note(data uint64, events uint32) {
 		return
 	}
 	s := &e.slots[tok.Slot]
-	if s.gen != tok.Gen || !s.has(registered) {
+	if s.gen != tok.Gen || s.flags&(registered|pollOnly) == 0 {
 		return // about a descriptor that was closed here and lives on elsewhere
+	}
+	if there := events & uint32(s.poll); there != 0 {
+		e.endPoll(s, tok, int32(there))
+	}
+	if s.has(pollOnly) {
+		return
 	}
 	const ended = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR | unix.EPOLLPRI
 	if events&(unix.EPOLLIN|ended) != 0 {

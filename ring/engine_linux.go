@@ -14,7 +14,7 @@ import (
 
 // Kinds of our own, beside those of aio, in the user data of entries.
 const (
-	kindSendOpt aio.Kind = 8 + iota // the batch is an index into optimisticSends.list
+	kindSendOpt aio.Kind = 12 + iota // the batch is an index into optimisticSends.list
 	kindWake
 	kindIgnore // what has no completion: cancel and close, when they fail
 )
@@ -41,6 +41,7 @@ type Engine struct {
 	wake  waker
 	recv  [recvGroups]recvBuffers
 	sends optimisticSends
+	polls polls
 	arena arena // message headers of sends that are not submitted yet
 
 	zcFlags uint16
@@ -191,6 +192,8 @@ func (e *Engine) Submit(op *aio.Op) {
 		s.PrepAcceptMultishot(op.FD, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		s.UserData = op.Token.Pack(aio.Accept, 0)
 		e.inflight++
+	case aio.Poll:
+		e.submitPoll(op)
 	case aio.Cancel:
 		e.submitCancel(op)
 	case aio.Close:
@@ -224,6 +227,8 @@ func (e *Engine) submitCancel(op *aio.Op) {
 		// At most one send of a party is without its first completion, and
 		// optimistic ones never are when a cancel could find them.
 		batch = e.slot(op.Token.Slot).batch
+	case aio.Poll:
+		batch = e.cancelPoll(op.Token)
 	}
 	if s := e.entry(); s != nil {
 		s.PrepCancel(op.Token.Pack(op.Target, batch), 0)

@@ -154,7 +154,7 @@ func (e *Engine) scan() {
 		case aio.Send:
 			e.answers.sends++
 			e.countSend(c)
-		case aio.Recv, aio.Accept, kindWake:
+		case aio.Recv, aio.Accept, aio.Poll, kindWake:
 			if !c.More() {
 				e.inflight--
 			}
@@ -209,11 +209,16 @@ func (e *Engine) tell(done []aio.Completion) (n int) {
 		case aio.Recv, aio.Accept:
 			e.complete(&done[m], c)
 			m++
+		case aio.Poll:
+			if e.completePoll(&done[m], c) {
+				m++
+			}
 		case kindWake:
 			e.completeWake(c)
 		}
 	}
 	e.consume(used)
+	e.pollOn()
 	return n + m
 }
 
@@ -228,7 +233,7 @@ func (e *Engine) tellAnsweredSends(done []aio.Completion, total int) (n, looked 
 			e.answers.sends--
 			n++
 			fits--
-		case aio.Recv, aio.Accept:
+		case aio.Recv, aio.Accept, aio.Poll:
 			fits--
 		}
 	}

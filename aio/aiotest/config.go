@@ -38,7 +38,7 @@ type Config struct {
 	LateFinal  float64 // the final completion of a zero-copy Send comes many Waits later, in any order
 	Copied     float64 // a zero-copy Send was copied
 
-	LateRecv  float64 // bytes that are there are told by a later Wait
+	LateRecv  float64 // bytes, connections and events that are there are told by a later Wait
 	SplitRecv float64 // a random part of the bytes is told
 	FinalRecv float64 // a completion with bytes ends the Recv
 	NoBuffers float64 // a Recv ends with -ENOBUFS although there are some

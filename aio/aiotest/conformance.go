@@ -54,6 +54,15 @@ var conformance = []conformanceCase{
 	{name: "accept", run: caseAccept},
 	{name: "accept without descriptors", run: caseAcceptNoFD},
 	{name: "cancel of accept", run: caseCancelAccept},
+	{name: "poll", run: casePoll},
+	{name: "poll of a half-closed connection", run: casePollHalfClosed},
+	{name: "poll beside a receive and a send", run: casePollBeside},
+	{name: "cancel of a poll", run: casePollCancel},
+	{name: "poll of a dead connection", run: casePollReset, tcp: true},
+	{name: "poll of a listener", run: casePollListener},
+	{name: "poll of other descriptors", run: casePollOthers},
+	{name: "poll of a connect", run: casePollConnect},
+	{name: "close of the engine under polls", run: casePollClose},
 }
 
 // TestEngine runs the conformance suite. It calls open for every case, on a

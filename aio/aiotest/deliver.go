@@ -36,6 +36,8 @@ func (f *Fake) Wait(done []aio.Completion, d time.Duration) (n int, err error) {
 			n += f.deliverRecv(o, done[n:])
 		case aio.Accept:
 			n += f.deliverAccept(o, done[n:])
+		case aio.Poll:
+			n += f.deliverPoll(o, done[n:])
 		}
 	}
 	f.ops = slices.DeleteFunc(f.ops, func(o *op) bool { return o.ended })
@@ -255,6 +257,24 @@ func (f *Fake) deliverAccept(o *op, done []aio.Completion) (n int) {
 		n++
 	}
 	return n
+}
+
+// deliverPoll tells the one completion of o. What it says is true at that moment.
+func (f *Fake) deliverPoll(o *op, done []aio.Completion) int {
+	if len(done) == 0 {
+		return 0
+	}
+	cancelled := o.cancelled && !o.held()
+	events := o.sock.events(o.Events)
+	switch {
+	case cancelled && !(events != 0 && f.chance(f.cfg.CancelRace)):
+		done[0] = o.completion(-int32(syscall.ECANCELED), true, true)
+	case events == 0 || !cancelled && f.chance(f.cfg.LateRecv):
+		return 0
+	default:
+		done[0] = o.completion(events, true, true)
+	}
+	return 1
 }
 
 // acceptErrors are failures of accept4(2) after which the listener lives on.

@@ -106,6 +106,8 @@ func (f *Fake) Idle() bool {
 func (f *Fake) ready(o *op) bool {
 	s := o.sock
 	switch o.Kind {
+	case aio.Poll:
+		return s.events(o.Events) != 0
 	case aio.Send:
 		return o.performed || o.Flags&aio.PollFirst == 0 || s.writable()
 	case aio.Recv:
@@ -135,7 +137,7 @@ func (f *Fake) Submit(op *aio.Op) {
 	f.alive()
 	f.stats.Submitted++
 	switch op.Kind {
-	case aio.Accept, aio.Recv, aio.Send:
+	case aio.Accept, aio.Recv, aio.Send, aio.Poll:
 		f.start(op)
 	case aio.Cancel:
 		f.cancel(op)
@@ -155,7 +157,7 @@ func (f *Fake) Submit(op *aio.Op) {
 // start puts an operation in flight.
 func (f *Fake) start(a *aio.Op) {
 	s := f.socket(a.FD, a.Kind.String())
-	if (s.listener != nil) != (a.Kind == aio.Accept) {
+	if a.Kind != aio.Poll && (s.listener != nil) != (a.Kind == aio.Accept) {
 		broken("%v on the wrong kind of socket %d", a.Kind, a.FD)
 	}
 	o := &op{Op: *a, sock: s}

@@ -282,6 +282,14 @@ func TestFakeLaw(t *testing.T) {
 			wait(f)
 			f.Submit(&aio.Op{Token: tok, Kind: aio.Send, Flags: aio.ZeroCopy, Batch: 5 + 4096&0xffff, FD: fd, Out: one()})
 		}},
+		{"second poll", "poll while another", func(f *aiotest.Fake, fd int32) {
+			f.Submit(&aio.Op{Token: tok, Kind: aio.Poll, FD: fd, Events: 1})
+			f.Submit(&aio.Op{Token: tok, Kind: aio.Poll, FD: fd, Events: 4})
+		}},
+		{"close under poll", "while its poll is in flight", func(f *aiotest.Fake, fd int32) {
+			f.Submit(&aio.Op{Token: tok, Kind: aio.Poll, FD: fd, Events: 1})
+			f.Submit(&aio.Op{Token: tok, Kind: aio.Close, FD: fd})
+		}},
 		{"accept on a connection", "wrong kind", func(f *aiotest.Fake, fd int32) {
 			f.Submit(&aio.Op{Token: tok, Kind: aio.Accept, FD: fd})
 		}},

@@ -17,6 +17,10 @@ type network interface {
 	// release closes fd without the engine.
 	release(fd int32)
 	shutdownWrite(fd int32) error
+	// others are descriptors that are not stream sockets, by name; none on a fake.
+	others(tb testing.TB) map[string]other
+	// connecting is a socket whose connect(2) is on its way; nil on a fake.
+	connecting(tb testing.TB) (fd int32, far func() farEnd)
 	// withoutDescriptors runs f while the process cannot open another one.
 	withoutDescriptors(tb testing.TB, f func())
 }
@@ -28,6 +32,14 @@ type farEnd interface {
 	closeWrite()
 	reset()
 	close()
+}
+
+// other is a descriptor that becomes ready for one of events by fire, and is no
+// longer ready after calm.
+type other struct {
+	fd         int32
+	events     uint32
+	fire, calm func()
 }
 
 // fakeNet is the network of a Fake.
@@ -50,6 +62,10 @@ func (n fakeNet) closed(fd int32) bool { return n.f.socks[fd-firstFD].closed }
 func (n fakeNet) release(fd int32) { n.f.shut(n.f.socks[fd-firstFD]) }
 
 func (n fakeNet) shutdownWrite(fd int32) error { return n.f.Shutdown(fd, 1) }
+
+func (n fakeNet) others(testing.TB) map[string]other { return nil }
+
+func (n fakeNet) connecting(testing.TB) (int32, func() farEnd) { return -1, nil }
 
 func (n fakeNet) withoutDescriptors(_ testing.TB, f func()) {
 	old := n.f.cfg.AcceptError

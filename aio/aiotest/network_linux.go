@@ -66,7 +66,7 @@ func (n tcpNet) pair(tb testing.TB) (int32, farEnd) {
 	fd, dial := n.listen(tb)
 	defer unix.Close(int(fd))
 	far := dial()
-	must(tb, pollIn(fd))
+	must(tb, awaitIn(fd))
 	near, _, err := unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	must(tb, err)
 	return int32(near), far
@@ -95,7 +95,7 @@ func listenOn(tb testing.TB, fd, family int) (int32, func() farEnd) {
 	}
 }
 
-func pollIn(fd int32) error {
+func awaitIn(fd int32) error {
 	_, err := unix.Poll([]unix.PollFd{{Fd: fd, Events: unix.POLLIN}}, -1)
 	return err
 }

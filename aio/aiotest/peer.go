@@ -136,6 +136,43 @@ func (s *socket) writable() bool { return s.reset || s.shutWrite || s.room() > 0
 
 func (s *socket) readable() bool { return len(s.in) > 0 || s.eof || s.reset || s.shutRead }
 
+// The events of poll(2), which the syscall package does not have everywhere.
+const (
+	pollIn    = 0x1
+	pollOut   = 0x4
+	pollErr   = 0x8
+	pollHup   = 0x10
+	pollRDHup = 0x2000
+)
+
+// events returns what there is of those that are asked for, with what poll(2)
+// tells unasked.
+func (s *socket) events(asked uint32) int32 {
+	var there uint32
+	switch {
+	case s.listener != nil:
+		if len(s.listener.queue) > 0 {
+			there |= pollIn
+		}
+		return int32(there & asked)
+	case s.readable():
+		there |= pollIn
+	}
+	if s.writable() {
+		there |= pollOut
+	}
+	if s.eof || s.shutRead {
+		there |= pollRDHup
+	}
+	switch {
+	case s.reset:
+		there |= pollErr | pollHup | pollRDHup
+	case s.shutWrite && (s.eof || s.shutRead):
+		there |= pollHup
+	}
+	return int32(there & (asked | pollErr | pollHup))
+}
+
 // sendError returns what a send fails with, or 0.
 func (s *socket) sendError(f *Fake) syscall.Errno {
 	switch {

@@ -67,6 +67,9 @@ type party struct {
 	deaf   bool   // the far end does not read
 	farErr error  // how reading by the far end ended
 
+	polling bool    // a Poll is in flight
+	polled  []int32 // results of Polls
+
 	accepted  []int32
 	acceptErr error
 }
@@ -183,6 +186,12 @@ func (p *party) complete(c *aio.Completion) {
 				p.r.t.Errorf("accept failed with %v, and is not final", c.Err())
 			}
 		}
+	case aio.Poll:
+		if !p.polling || !c.First || !c.Final {
+			p.r.t.Errorf("poll told %d, First %v, Final %v, in flight %v", c.Res, c.First, c.Final, p.polling)
+		}
+		p.polling = false
+		p.polled = append(p.polled, c.Res)
 	default:
 		p.r.t.Errorf("completion of %v, which has none", c.Kind)
 	}
@@ -292,6 +301,11 @@ func (p *party) accept() {
 	p.r.e.Submit(&aio.Op{Token: p.tok, Kind: aio.Accept, FD: p.fd})
 }
 
+func (p *party) poll(events uint32) {
+	p.polling = true
+	p.r.e.Submit(&aio.Op{Token: p.tok, Kind: aio.Poll, FD: p.fd, Events: events})
+}
+
 func (p *party) cancel(k aio.Kind) {
 	if k == aio.Recv {
 		p.want = false
@@ -333,7 +347,7 @@ func (p *party) sendOut(all []byte, out [][]byte) {
 }
 
 // quiet reports that no operation of p is in flight.
-func (p *party) quiet() bool { return !p.armed && len(p.lent) == 0 }
+func (p *party) quiet() bool { return !p.armed && !p.polling && len(p.lent) == 0 }
 
 // finish ends p: cancel, wait until all is home, close.
 func (p *party) finish() {
@@ -352,6 +366,9 @@ func (p *party) cancelAll() {
 	}
 	if p.sending {
 		p.cancel(aio.Send)
+	}
+	if p.polling {
+		p.cancel(aio.Poll)
 	}
 }
 
