@@ -20,8 +20,9 @@ type final struct {
 	timer     *reactor.Timer // nil until a step has to be waited for
 	finSent   bool
 	lingering bool
-	unacked   int // bytes on the way at the last CloseTimeout, 0 before the first
-	left      int // bytes that the peer had not acknowledged when last looked at
+	unacked   int    // bytes on the way at the last CloseTimeout, 0 before the first
+	patient   bool   // CloseTimeout counts from the last byte that the peer took
+	acked     uint64 // bytes that the peer had acknowledged when last looked at
 	lost      int
 	exit      *exit // when Detach was called
 }
@@ -83,6 +84,9 @@ func (c *Conn) begin() *final {
 		now := c.loop.Now()
 		c.final = &final{began: now, progress: now}
 	}
+	if c.out != nil && c.out.streaming() {
+		c.final.patient = true
+	}
 	return c.final
 }
 
@@ -133,6 +137,9 @@ func (c *Conn) end(reason Reason, op string, err error, reset bool) {
 			c.hurry()
 			c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Send, Batch: o.op.Batch})
 		}
+		if o.polling {
+			c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Poll})
+		}
 	}
 	if reset {
 		c.submit(aio.Op{Kind: aio.Reset})
@@ -169,13 +176,13 @@ func (c *Conn) shutSends(to state) {
 // mailbox included, and lends nothing.
 func (c *Conn) flushed() bool {
 	o := c.out
-	return c.Pending() == 0 && (o == nil || !o.sending && len(o.loans) == 0)
+	return c.Pending() == 0 && (o == nil || !o.sending && len(o.loans) == 0 && !o.streaming())
 }
 
 // home reports whether no operation is in flight.
 func (c *Conn) home() bool {
 	o := c.out
-	return !c.armed && (o == nil || !o.sending && len(o.loans) == 0)
+	return !c.armed && (o == nil || !o.sending && !o.polling && len(o.loans) == 0)
 }
 
 // proceed takes the steps of the close that can be taken now.
@@ -184,7 +191,7 @@ func (c *Conn) proceed() {
 		if c.flushed() {
 			c.finish()
 		} else if f := c.final; f.timer == nil || !f.timer.Armed() {
-			f.left = c.unread()
+			f.acked = c.acked()
 			c.within(c.host.cfg.CloseTimeout)
 		}
 	}
@@ -225,9 +232,9 @@ func (c *Conn) deadline() {
 	f, cfg, now := c.final, &c.host.cfg, c.loop.Now()
 	if !c.flushed() {
 		at := f.began + cfg.CloseTimeout
-		if c.eof { // The peer waits for its answer: it has time as long as it reads.
-			if left := c.unread(); left < f.left {
-				f.left, f.progress = left, now
+		if c.eof || f.patient { // The peer waits for its answer: it has time as long as it reads.
+			if acked := c.acked(); acked > f.acked {
+				f.acked, f.progress = acked, now
 			}
 			at = max(at, f.progress+cfg.CloseTimeout)
 		}
@@ -236,6 +243,10 @@ func (c *Conn) deadline() {
 		} else {
 			c.end(WriteTimeout, "", nil, true)
 		}
+		return
+	}
+	if !f.finSent { // The flush has ended in this very turn: FIN is next.
+		c.touch()
 		return
 	}
 	// To close with bytes on the way could turn them into a reset, should the
@@ -255,10 +266,10 @@ func (c *Conn) deadline() {
 	}
 }
 
-// unread returns the bytes that the peer has not acknowledged. The kernel frees
-// room in its own queue by the third, so what it takes tells too late that a
-// slow peer reads.
-func (c *Conn) unread() int { return c.Pending() + unacked(int(c.fd)) }
+// acked returns the bytes that the peer has acknowledged. The kernel frees room
+// in its own queue by the third, so what it takes tells too late that a slow
+// peer reads.
+func (c *Conn) acked() uint64 { return c.bytesOut - min(c.bytesOut, uint64(unacked(int(c.fd)))) }
 
 // complete is the end: everything is given back, and the handler told. The
 // deferred calls run even if the handler panics.
@@ -269,15 +280,16 @@ func (c *Conn) complete() {
 	if c.gate != nil {
 		c.gate.close()
 	}
-	f.lost += c.Pending()
+	f.lost += c.Pending() + c.Ahead()
 	c.dropParked()
 	defer c.depart()
-	defer func() { c.hooks.handler.OnClose(c, f.result()) }()
-	defer func() { c.mournersTold(f.result()) }()
+	err := f.result() // One value for all who are told.
+	defer func() { c.hooks.handler.OnClose(c, err) }()
+	defer func() { c.mournersTold(err) }()
 	defer c.lastRooms()
 	c.host.share.del(c)
 	if c.out != nil {
-		c.out.q.drop()
+		c.dropOut(err)
 	}
 	if c.gate != nil && c.gate.budget != nil {
 		c.gate.budget.leave(c.gate)
@@ -325,6 +337,9 @@ func (f *final) result() error {
 
 // panicError makes an error of what a handler panicked with.
 func panicError(value any) error {
+	if k, ok := value.(*crash); ok {
+		return k.cause()
+	}
 	if err, ok := value.(error); ok {
 		return err
 	}

@@ -236,6 +236,8 @@ func (c *Conn) Complete(_ *reactor.Loop, done *aio.Completion) {
 		c.received(done)
 	case aio.Send:
 		c.sent(done)
+	case aio.Poll:
+		c.polled()
 	}
 }
 

@@ -79,12 +79,13 @@ const (
 	IOError                     // the kernel reported another error
 	MemoryLimit                 // a Budget was used up, policy BudgetClose, and this connection held the most
 	Detached                    // Detach has taken it out of the library
+	StreamFailed                // the source of a SendFrom failed, or ended early
 )
 
 // String returns the reason as the event log of the command writes it.
 func (r Reason) String() string {
 	names := [...]string{"local", "eof", "aborted", "peer_reset", "write_timeout",
-		"slow_peer", "handler_panic", "shutdown", "protocol_error", "io_error", "memory_limit", "detached"}
+		"slow_peer", "handler_panic", "shutdown", "protocol_error", "io_error", "memory_limit", "detached", "stream_failed"}
 	if int(r) < len(names) {
 		return names[r]
 	}

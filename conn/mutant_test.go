@@ -44,6 +44,9 @@ var mutants = []mutant{
 	{"overtake what is parked", "^TestSim|^TestPause|^TestSetHandler", "out of order|OnData brought|in order: false|deliveries, want"},
 	{"close over the mailbox", "^TestMailBeforeClose$", "the peer has"},
 	{"sit on the rest", "^TestPromptForTheRest$", "nobody waits"},
+	{"overtake a stream", "^TestSendFromOrder$|^TestSimStream$", "out of order|they differ at"},
+	{"close over a stream", "^TestCloseBehindStream$", "the peer has|done ran"},
+	{"cut a stream at CloseTimeout", "^TestCloseBehindStream$", "done ran .* write_timeout|not in time"},
 }
 
 var edits = []edit{
@@ -61,8 +64,8 @@ var edits = []edit{
 		"	q.list = append(q.list, e)\n	if i := len(q.list) - 2; mutant(\"reorder the optimistic remainder\") && i >= q.next && q.list[i].taken > 0 {\n		q.list[i], q.list[i+1] = q.list[i+1], q.list[i]\n	}\n",
 	}, {
 		"outbound.go",
-		"	c.credit(n)\n	if f :=",
-		"	c.credit(n)\n	if mutant(\"drain inside Send\") {\n		c.edges()\n	}\n	if f :=",
+		"	c.credit(n - streamed)\n	if f :=",
+		"	c.credit(n - streamed)\n	if mutant(\"drain inside Send\") {\n		c.edges()\n	}\n	if f :=",
 	}, {
 		"water.go",
 		"	if c.full || c.state > closing {",
@@ -91,6 +94,18 @@ var edits = []edit{
 		"outbound.go",
 		"	if c.Pending() > o.asked || c.full",
 		"	if c.Pending() > o.asked && !mutant(\"sit on the rest\") || c.full",
+	}, {
+		"stream.go",
+		"	if n := len(o.streams); n > 0 {\n		return",
+		"	if n := len(o.streams); n > 0 && !mutant(\"overtake a stream\") {\n		return",
+	}, {
+		"close.go",
+		"len(o.loans) == 0 && !o.streaming())",
+		"len(o.loans) == 0 && (!o.streaming() || mutant(\"close over a stream\")))",
+	}, {
+		"close.go",
+		"if c.eof || f.patient {",
+		"if c.eof || f.patient && !mutant(\"cut a stream at CloseTimeout\") {",
 	},
 }
 

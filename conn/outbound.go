@@ -22,15 +22,19 @@ const small = 2 << 10
 type outbound struct {
 	q        sendq
 	op       aio.Op
-	asked    int    // bytes of the send in flight
-	sending  bool   // exactly while op has no first completion
-	stuck    bool   // the last send was short: the socket is full
-	backlog  bool   // since the queue was last empty, the socket was full once
-	prompt   bool   // somebody waits for the completion
-	fresh    int    // place in the share of the loop, from 1; 0 = not there
-	reserved int    // bytes admitted past the limit since the queue was empty
-	lent     int    // bytes that zero-copy sends still read
-	loans    []loan // in flight, oldest first
+	asked    int       // bytes of the send in flight
+	sending  bool      // exactly while op has no first completion
+	stuck    bool      // the last send was short: the socket is full
+	backlog  bool      // since the queue was last empty, the socket was full once
+	prompt   bool      // somebody waits for the completion
+	fresh    int       // place in the share of the loop, from 1; 0 = not there
+	reserved int       // bytes admitted past the limit since the queue was empty
+	lent     int       // bytes that zero-copy sends still read
+	loans    []loan    // in flight, oldest first
+	streams  []*stream // in order, behind q; the first one's turn has come
+	passed   []*stream // read to their end, and not all told
+	ahead    int       // bytes of streams in q that the kernel has not taken
+	polling  bool      // a Poll for room in the socket is in flight
 }
 
 // loan is one zero-copy send that has not given its bytes back.
@@ -64,7 +68,7 @@ const (
 // vacate gives the outbound back when nothing is in it.
 func (c *Conn) vacate() {
 	o := c.out
-	if o == nil || o.sending || o.backlog || len(o.loans) > 0 || !o.q.clean() {
+	if o == nil || o.sending || o.backlog || o.polling || len(o.loans) > 0 || len(o.streams) > 0 || !o.q.clean() {
 		return // With a backlog, DrainAlways has a drain to tell.
 	}
 	c.out = nil
@@ -98,11 +102,12 @@ func (c *Conn) Send(b *buf.Buf) Status {
 // where that is cheaper, or saves memory.
 func (c *Conn) join(b *buf.Buf) {
 	o := c.outbox()
-	if tail := o.q.room(); tail != nil && (b.Len() <= small || o.stuck) && b.Len() <= len(tail.Room()) {
+	q := o.end()
+	if tail := q.room(); tail != nil && (b.Len() <= small || o.stuck || q != &o.q) && b.Len() <= len(tail.Room()) {
 		tail.Append(b.Bytes())
 		b.Release()
 	} else {
-		o.q.push(entry{block: b.Take()})
+		q.push(entry{block: b.Take()})
 	}
 }
 
@@ -159,7 +164,7 @@ func (c *Conn) SendShared(s *buf.Shared) Status {
 	if status != Queued || s.Len() == 0 {
 		return status
 	}
-	c.outbox().q.push(entry{ext: s.Bytes(), shared: s.Retain()})
+	c.outbox().end().push(entry{ext: s.Bytes(), shared: s.Retain()})
 	return c.admitted()
 }
 
@@ -180,7 +185,7 @@ func (c *Conn) SendBytes(p []byte, done func()) Status {
 		c.touch()
 		return Queued
 	}
-	o.q.push(entry{ext: p, done: done})
+	o.end().push(entry{ext: p, done: done})
 	return c.admitted()
 }
 
@@ -207,7 +212,7 @@ func (c *Conn) WriteReserved(p []byte) Status {
 // store copies the n bytes of v to the end of the queue: all of them, or
 // nothing when there is no memory.
 func (c *Conn) store(n int, v [][]byte) bool {
-	q := &c.outbox().q
+	q := c.outbox().end()
 	tail := q.room()
 	fresh, ok := c.blocks(n - len(roomOf(tail)))
 	if !ok {
@@ -283,11 +288,15 @@ func (c *Conn) offer() {
 // took settles n bytes that the kernel has taken.
 func (c *Conn) took(n int) {
 	o := c.out
-	if o.q.take(n); o.q.empty() {
+	streamed := o.q.take(n)
+	if o.q.empty() && len(o.streams) == 0 {
 		o.prompt, o.reserved = false, 0
 	}
+	if streamed > 0 {
+		c.countAhead(-streamed)
+	}
 	c.bytesOut += uint64(n)
-	c.credit(n)
+	c.credit(n - streamed)
 	if f := c.final; f != nil && n > 0 {
 		f.progress = c.loop.Now()
 	}
@@ -303,6 +312,12 @@ func (c *Conn) pump() {
 	if o.sending {
 		c.hurry()
 		return
+	}
+	if len(o.streams) > 0 {
+		if c.flow(); c.state >= ending {
+			return
+		}
+		o.end().squeeze(c.smallBlock)
 	}
 	if o.q.empty() {
 		c.vacate()
@@ -323,7 +338,7 @@ func (c *Conn) pump() {
 	if o.stuck {
 		op.Flags |= aio.PollFirst
 	}
-	if c.Pending() > o.asked || c.full || o.prompt || c.state != open || c.host.cfg.DrainAlways && o.backlog {
+	if c.Pending() > o.asked || c.full || o.prompt || o.streaming() || c.state != open || c.host.cfg.DrainAlways && o.backlog {
 		op.Flags |= aio.Prompt
 	}
 	if op.Batch = o.nextBatch(); large {

@@ -326,7 +326,7 @@ func (c *Conn) mailed(it item, p []byte) {
 	switch {
 	case c.state >= ending: // Stays pending, and is lost with the rest.
 	case it.shared != nil:
-		c.outbox().q.push(entry{ext: it.shared.Bytes(), shared: it.shared})
+		c.outbox().end().push(entry{ext: it.shared.Bytes(), shared: it.shared})
 		it.shared, taken = nil, true
 	default:
 		taken = c.store(it.n, c.host.single(p))

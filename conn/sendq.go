@@ -9,6 +9,7 @@ type entry struct {
 	ext    []byte      // the bytes, when they are not
 	shared *buf.Shared // counted for as long as the entry lives
 	done   func()      // told when the bytes in ext are no longer needed
+	of     *stream     // whose bytes these are; nil for a message
 	taken  int         // bytes the kernel has taken
 	loans  int         // zero-copy sends that still read from here
 }
@@ -72,7 +73,7 @@ func (q *sendq) room() *buf.Buf {
 	if q.next == len(q.list) {
 		return nil
 	}
-	if e := &q.list[len(q.list)-1]; e.ext == nil {
+	if e := &q.list[len(q.list)-1]; e.ext == nil && e.of == nil {
 		return &e.block
 	}
 	return nil
@@ -114,17 +115,31 @@ func (q *sendq) giveBack(from, to uint64) {
 	q.sweep()
 }
 
-// take notes that the kernel has taken n more bytes.
-func (q *sendq) take(n int) {
+// take notes that the kernel has taken n more bytes, and returns how many of
+// them were of streams.
+func (q *sendq) take(n int) (streamed int) {
 	for n > 0 {
 		e := &q.list[q.next]
 		k := min(n, e.len()-e.taken)
 		e.taken += k
+		if e.of != nil {
+			streamed += k
+			q.takeOf(e.of, k)
+		}
 		if n -= k; e.taken == e.len() {
 			q.next++
 		}
 	}
 	q.sweep()
+	return streamed
+}
+
+// takeOf notes that n of the bytes taken are of s.
+func (q *sendq) takeOf(s *stream, n int) {
+	s.sent += int64(n)
+	if s.ended && s.sent == s.read {
+		q.dones = append(q.dones, s.tell)
+	}
 }
 
 // sweep gives back, in order, what is taken and no longer lent.
@@ -191,6 +206,7 @@ func (q *sendq) shed(i int) (n int) {
 // block with room for n bytes, or the zero Buf.
 func (q *sendq) squeeze(into func(n int) buf.Buf) {
 	var tail *buf.Buf // of the entry before, if it has a block
+	var of *stream    // and the stream that it belongs to
 	from := q.next
 	if q.squeezed > q.base+uint64(from) { // The last of them may have got room since.
 		from = int(q.squeezed-q.base) - 1
@@ -200,7 +216,7 @@ func (q *sendq) squeeze(into func(n int) buf.Buf) {
 		e := &q.list[i]
 		if e.ext == nil && e.loans == 0 {
 			rest := e.bytes()[e.taken:]
-			if tail != nil && len(rest) <= len(tail.Room()) {
+			if tail != nil && e.of == of && len(rest) <= len(tail.Room()) {
 				tail.Append(rest)
 				e.block.Release()
 				continue
@@ -210,7 +226,7 @@ func (q *sendq) squeeze(into func(n int) buf.Buf) {
 		if i != kept {
 			q.list[kept] = *e
 		}
-		if tail = nil; e.ext == nil {
+		if tail, of = nil, e.of; e.ext == nil {
 			tail = &q.list[kept].block
 		}
 		kept++

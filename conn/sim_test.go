@@ -36,9 +36,15 @@ type world struct {
 
 func newWorld(t *testing.T, seed uint64, faults aiotest.Config) *world {
 	t.Helper()
+	return newWorldOf(t, seed, faults, 0)
+}
+
+// newWorldOf returns a world with so many bytes in large blocks, 0 for no bound.
+func newWorldOf(t *testing.T, seed uint64, faults aiotest.Config, most int) *world {
+	t.Helper()
 	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1))}
 	w.small, _ = buf.NewPool(buf.Config{BlockSize: reactor.SmallBlock, SlabBlocks: 8})
-	w.bulk, _ = buf.NewPool(buf.Config{BlockSize: reactor.BulkBlock, SlabBlocks: 8})
+	w.bulk, _ = buf.NewPool(buf.Config{BlockSize: reactor.BulkBlock, SlabBlocks: 8, MaxBytes: most})
 	faults.OnIdle = func(d time.Duration) { w.now += max(0, min(d, time.Second)) }
 	faults.Bulk = w.bulk
 	w.fake = aiotest.NewFake(seed, w.small, faults)

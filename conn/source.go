@@ -1,0 +1,213 @@
+package conn
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// errRead says that a reader broke the contract of io.Reader.
+var errRead = errors.New("conn: Read returned an impossible count")
+
+// errGoexit says that a reader ended its goroutine.
+var errGoexit = errors.New("conn: Read called runtime.Goexit")
+
+// Inline returns r marked as a reader that never blocks, so that SendFrom reads
+// it on the loop. While it does not return, the loop stands still.
+func Inline(r io.Reader) io.Reader { return &inline{r} }
+
+type inline struct{ io.Reader }
+
+// sourceOf returns how to read r. An error is one that reading will meet.
+func (c *Conn) sourceOf(r io.Reader) (source, error) {
+	switch r := r.(type) {
+	case *inline:
+		return &looped{r: r.Reader}, nil
+	case *bytes.Reader, *bytes.Buffer, *strings.Reader:
+		return &looped{r: r}, nil
+	case *os.File:
+		if fi, err := r.Stat(); err == nil && fi.Mode().IsRegular() {
+			at, err := r.Seek(0, io.SeekCurrent)
+			return &fromFile{f: r, at: at, end: -1}, err
+		}
+	case *io.SectionReader:
+		at, err := r.Seek(0, io.SeekCurrent)
+		outer, from, n := r.Outer()
+		switch outer := outer.(type) {
+		case *os.File:
+			if fi, err := outer.Stat(); err == nil && fi.Mode().IsRegular() {
+				return &fromFile{f: outer, at: from + at, end: from + n}, err
+			}
+		case *bytes.Reader, *strings.Reader:
+			return &looped{r: r}, err
+		}
+	}
+	return newReading(c, r), nil
+}
+
+// looped is a reader that is read on the loop.
+type looped struct{ r io.Reader }
+
+func (l *looped) more(c *Conn, s *stream) bool {
+	b := c.streamBlock(s.left)
+	if b.IsZero() {
+		c.awaitMemory(s)
+		return false
+	}
+	defer b.Release() // Also when Read panics.
+	n, err := readOnce(l.r, b.Room()[:s.most(len(b.Room()))])
+	if n > 0 {
+		b.Extend(n)
+		c.readAhead(s, entry{block: b.Take()})
+	}
+	if err != nil {
+		c.atEnd(s, err)
+	}
+	return true
+}
+
+func (l *looped) stop() {}
+
+// readOnce reads some bytes, or an error. Like package io, it gives a reader that
+// returns neither a hundred tries.
+func readOnce(r io.Reader, p []byte) (n int, err error) {
+	for range 100 {
+		switch n, err = r.Read(p); {
+		case n < 0 || n > len(p):
+			return 0, errRead
+		case n > 0 || err != nil:
+			return n, err
+		}
+	}
+	return 0, io.ErrNoProgress
+}
+
+// readBlock is the most that one Read in a goroutine is asked for.
+const readBlock = 64 << 10
+
+// reading is a reader that may block. A goroutine reads it a block at a time,
+// the next one while the loop sends the one before.
+type reading struct {
+	r      io.Reader
+	remote reactor.Remote
+	touch  func(*reactor.Loop) // posted when there is something new
+	again  chan struct{}       // the block is read again; nil before the first time
+
+	mu      sync.Mutex
+	p       []byte // what was read
+	err     error  // and what came with it
+	crash   *crash
+	ready   bool // all these are there
+	stopped bool
+}
+
+func newReading(c *Conn, r io.Reader) *reading {
+	id, token := c.id, c.token
+	return &reading{r: r, remote: c.loop.Remote(), touch: func(l *reactor.Loop) {
+		if c, ok := l.Lookup(token).(*Conn); ok && c.id == id {
+			c.touch()
+		}
+	}}
+}
+
+func (g *reading) more(c *Conn, s *stream) bool {
+	if g.again == nil {
+		g.again = make(chan struct{}, 1)
+		g.again <- struct{}{}
+		go g.run(make([]byte, s.most(readBlock)), s.left)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.ready {
+		return false
+	}
+	if len(g.p) > 0 {
+		b := c.streamBlock(int64(len(g.p)))
+		if b.IsZero() {
+			c.awaitMemory(s)
+			return false
+		}
+		g.p = g.p[b.Append(g.p):]
+		if c.readAhead(s, entry{block: b.Take()}); len(g.p) > 0 {
+			return true // The rest follows; the block was a small one.
+		}
+	}
+	if g.crash != nil {
+		panic(g.crash)
+	}
+	if g.err != nil {
+		c.atEnd(s, g.err)
+	}
+	g.ready = false
+	g.again <- struct{}{}
+	return true
+}
+
+func (g *reading) stop() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.again != nil && !g.stopped {
+		g.stopped = true
+		close(g.again)
+	}
+}
+
+// run is the goroutine. left is as in stream.
+func (g *reading) run(block []byte, left int64) {
+	var err error
+	ended := false
+	defer func() {
+		if !ended { // Read has panicked, or called runtime.Goexit.
+			g.put(nil, nil, &crash{recover(), debug.Stack()})
+		}
+	}()
+	for range g.again {
+		n := len(block)
+		if left >= 0 {
+			n = int(min(left, int64(n)))
+		}
+		n, err = readOnce(g.r, block[:n])
+		if left >= 0 {
+			left -= int64(n)
+		}
+		if ended = err != nil || left == 0; ended {
+			g.r = nil
+		}
+		if g.put(block[:n], err, nil); ended {
+			return
+		}
+	}
+	ended = true
+}
+
+// put hands over what was read.
+func (g *reading) put(p []byte, err error, crash *crash) {
+	g.mu.Lock()
+	g.p, g.err, g.crash, g.ready = p, err, crash, true
+	g.mu.Unlock()
+	g.remote.Post(g.touch)
+}
+
+// crash is the panic of a reader in its goroutine, to be raised on the loop.
+type crash struct {
+	value any // nil: runtime.Goexit
+	stack []byte
+}
+
+// Error implements error, for the log of the loop.
+func (k *crash) Error() string { return fmt.Sprintf("%v, in a goroutine:\n%s", k.cause(), k.stack) }
+
+// cause is what OnClose is told.
+func (k *crash) cause() error {
+	if k.value == nil {
+		return errGoexit
+	}
+	return panicError(k.value)
+}
