@@ -35,6 +35,7 @@ type Conn struct {
 	addrs  *addrs    // once an address was asked for
 	beside *beside   // once a part of the library has to do with it
 	joined *joined   // once it has joined a topic
+	dial   *dialing  // until it is connected, with Reconnect always
 	user   any
 
 	id                uint64
@@ -46,6 +47,7 @@ type Conn struct {
 	fd                int32
 
 	state      state
+	offline    bool  // no socket is connected
 	touched    bool  // will be flushed at the end of the turn
 	full       bool  // OnFull has run and OnDrain has not
 	remark     bool  // the marks have changed: look whether they ask for a hook
@@ -180,6 +182,9 @@ func (c *Conn) LocalAddr() Addr { return c.addresses().local }
 func (c *Conn) RemoteAddr() Addr { return c.addresses().remote }
 
 func (c *Conn) addresses() *addrs {
+	if c.offline {
+		return &addrs{}
+	}
 	if c.addrs == nil {
 		c.addrs = &addrs{}
 		if c.state < closed {
@@ -202,6 +207,9 @@ func (c *Conn) Stats() Stats {
 	}
 	if c.final != nil {
 		s.LostBytes = uint64(c.final.lost)
+	}
+	if c.dial != nil {
+		s.LostBytes += uint64(c.dial.back.lost)
 	}
 	return s
 }

@@ -28,20 +28,30 @@ const (
 	Rejected
 	// Closed: the connection takes no more. Nothing was taken.
 	Closed
+	// TooLong: no datagram can carry that many bytes to that address. Nothing
+	// was taken. Streams do not answer it.
+	TooLong
 )
 
 // String returns the name of the answer.
 func (s Status) String() string {
-	return [...]string{"queued", "full", "rejected", "closed"}[s&3]
+	names := [...]string{"queued", "full", "rejected", "closed", "too long"}
+	if int(s) < len(names) {
+		return names[s]
+	}
+	return "unknown"
 }
 
-// Err returns nil for what was taken, else ErrSendBufferFull or ErrClosed.
+// Err returns nil for what was taken, else ErrSendBufferFull, ErrClosed or the
+// errno EMSGSIZE.
 func (s Status) Err() error {
 	switch s {
 	case Rejected:
 		return ErrSendBufferFull
 	case Closed:
 		return ErrClosed
+	case TooLong:
+		return syscall.EMSGSIZE
 	}
 	return nil
 }
@@ -80,12 +90,21 @@ const (
 	MemoryLimit                 // a Budget was used up, policy BudgetClose, and this connection held the most
 	Detached                    // Detach has taken it out of the library
 	StreamFailed                // the source of a SendFrom failed, or ended early
+
+	// Those of a connection that was dialed; the cause is a *DialError.
+
+	Refused        // nobody listens there
+	ConnectTimeout // no answer in time
+	Unreachable    // no way to that address
+	Unresolved     // the name has no address
+	Cancelled      // given up here before it was connected
 )
 
 // String returns the reason as the event log of the command writes it.
 func (r Reason) String() string {
 	names := [...]string{"local", "eof", "aborted", "peer_reset", "write_timeout",
-		"slow_peer", "handler_panic", "shutdown", "protocol_error", "io_error", "memory_limit", "detached", "stream_failed"}
+		"slow_peer", "handler_panic", "shutdown", "protocol_error", "io_error", "memory_limit", "detached", "stream_failed",
+		"refused", "connect_timeout", "unreachable", "unresolved", "cancelled"}
 	if int(r) < len(names) {
 		return names[r]
 	}

@@ -74,6 +74,7 @@ type Funcs struct {
 	EOF   func(c *Conn)
 	Error func(c *Conn, err error)
 	Close func(c *Conn, err error)
+	Retry func(c *Conn, r Retry)
 }
 
 // OnOpen implements Handler.
@@ -106,12 +107,13 @@ type hooks struct {
 	eof     func(*Conn)
 	err     func(*Conn, error)
 	leave   func(*Conn)
+	retry   func(*Conn, Retry)
 }
 
 func newHooks(h Handler) *hooks {
 	k := &hooks{handler: h}
 	if f, ok := h.(*Funcs); ok {
-		k.full, k.drain, k.eof, k.err = f.Full, f.Drain, f.EOF, f.Error
+		k.full, k.drain, k.eof, k.err, k.retry = f.Full, f.Drain, f.EOF, f.Error, f.Retry
 		return k
 	}
 	if f, ok := h.(FullHandler); ok {
@@ -128,6 +130,9 @@ func newHooks(h Handler) *hooks {
 	}
 	if l, ok := h.(LeaveHandler); ok {
 		k.leave = l.OnLeave
+	}
+	if r, ok := h.(RetryHandler); ok {
+		k.retry = r.OnRetry
 	}
 	return k
 }
