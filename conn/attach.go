@@ -72,7 +72,9 @@ func AttachFD(on reactor.Remote, fd int, h Handler, cfg Config, heard []byte) er
 	}
 	heard = slices.Clone(heard)
 	taken := on.Post(func(l *reactor.Loop) {
-		if c := newHost(l, cfg, newHooks(h)).openWith(fd, heard); l.Stopping() {
+		host := newHost(l, cfg, newHooks(h))
+		host.unix = isUnix(fd)
+		if c := host.openWith(fd, heard); l.Stopping() {
 			c.Stop(l, false)
 		}
 	})

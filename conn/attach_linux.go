@@ -33,6 +33,8 @@ func prepare(fd int, cfg Config) error {
 	if err != nil {
 		return os.NewSyscallError("getsockopt SO_DOMAIN", err)
 	}
-	cfg.Nagle = cfg.Nagle || domain == unix.AF_UNIX
+	if domain == unix.AF_UNIX {
+		cfg.Nagle, cfg.KeepAlive = true, KeepAlive{} // Those are options of TCP.
+	}
 	return setOptions(fd, cfg)
 }

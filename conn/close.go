@@ -120,7 +120,7 @@ func (c *Conn) closeFor(reason Reason, err error) {
 
 // end stops everything; OnClose follows when all operations are home.
 func (c *Conn) end(reason Reason, op string, err error, reset bool) {
-	if c.state >= ending || c.dial != nil && c.dial.lose(reason, op, err, reset) {
+	if c.state >= ending {
 		return
 	}
 	f := c.begin()
@@ -128,14 +128,6 @@ func (c *Conn) end(reason Reason, op string, err error, reset bool) {
 	f.stopTimer()
 	c.shutSends(ending)
 	c.touch()
-	if c.dial != nil {
-		c.dial.stop()
-	}
-	c.recall(reset)
-}
-
-// recall calls the operations in flight home.
-func (c *Conn) recall(reset bool) {
 	if c.armed && !c.cancelling {
 		c.cancelling = true
 		c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Recv})
@@ -149,7 +141,7 @@ func (c *Conn) recall(reset bool) {
 			c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Poll})
 		}
 	}
-	if reset && c.fd >= 0 {
+	if reset {
 		c.submit(aio.Op{Kind: aio.Reset})
 	}
 }
@@ -175,6 +167,9 @@ func (c *Conn) fail(op string, res int) {
 // shutSends raises the state to one in which no sends are taken.
 func (c *Conn) shutSends(to state) {
 	c.state = to
+	if to >= closing && c.clock != nil {
+		c.clock.stop()
+	}
 	if c.gate != nil {
 		c.gate.shutSends()
 	}
@@ -195,10 +190,6 @@ func (c *Conn) home() bool {
 
 // proceed takes the steps of the close that can be taken now.
 func (c *Conn) proceed() {
-	if c.offline {
-		c.dial.proceed()
-		return
-	}
 	if c.state == shut || c.state == closing {
 		if c.flushed() {
 			c.finish()
@@ -293,16 +284,9 @@ func (c *Conn) complete() {
 		c.gate.close()
 	}
 	f.lost += c.Pending() + c.Ahead()
-	if c.dial != nil {
-		f.lost += c.dial.back.lost
-		c.dial.back.lost = 0 // It is counted there from now on.
-	}
-	err := f.result() // One value for all who are told.
-	if c.dial != nil {
-		defer c.dial.over(err)
-	}
 	c.dropParked()
 	defer c.depart()
+	err := f.result() // One value for all who are told.
 	defer func() { c.hooks.handler.OnClose(c, err) }()
 	defer func() { c.mournersTold(err) }()
 	defer c.lastRooms()
@@ -333,7 +317,7 @@ func (c *Conn) depart() {
 	defer c.final.exit.tell(c)
 	if c.final.reason == Detached {
 		c.submit(aio.Op{Kind: aio.Forget})
-	} else if c.fd >= 0 {
+	} else {
 		c.submit(aio.Op{Kind: aio.Close})
 	}
 	c.loop.Detach(c.token)

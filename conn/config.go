@@ -1,7 +1,9 @@
 package conn
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 )
 
@@ -65,6 +67,9 @@ type Config struct {
 	// that the peer took. Past it the connection is reset, with reason
 	// WriteTimeout if bytes were still pending. Default 10 s.
 	CloseTimeout time.Duration
+	// IdleTimeout, ReadTimeout, WriteTimeout and HandshakeTimeout are the
+	// deadlines that a connection opens with: see Deadlines. Default 0: none.
+	IdleTimeout, ReadTimeout, WriteTimeout, HandshakeTimeout time.Duration
 	// Linger bounds the wait for the peer's end of file after the peer has
 	// acknowledged everything. While it has not, it is waited for: up to
 	// CloseTimeout, and then as long as it takes 64 KiB in each further one,
@@ -77,6 +82,20 @@ type Config struct {
 	// bytes (SO_SNDBUF, SO_RCVBUF: the kernel doubles them). Default 0: it
 	// tunes them by itself.
 	SendBuffer, RecvBuffer int
+	// V6Only keeps a listener on an address of IPv6 from serving IPv4 too, as
+	// network "tcp6" does (IPV6_V6ONLY).
+	V6Only bool
+	// Mode is the permissions of the file of a unix socket that listens: who may
+	// write to it may connect. Default 0: 0777 less the umask of the process.
+	Mode fs.FileMode
+	// MaxConns is how many connections of a listener are open at once, over all
+	// loops; who comes then waits in the accept queue. Default 0: no limit.
+	MaxConns int
+	// ConnLimit is MaxConns for all the listeners that have the same one.
+	// Default nil: none.
+	ConnLimit *ConnLimit
+	// KeepAlive has the kernel find out about a peer that is gone. TCP only.
+	KeepAlive KeepAlive
 	// Nagle leaves Nagle's algorithm on. By default TCP_NODELAY is set, since
 	// the writes of a turn go out together anyway.
 	Nagle bool
@@ -95,6 +114,10 @@ func (m Marks) check() error {
 		return fmt.Errorf("conn: limit of %d bytes is below the high water of %d", m.Limit, m.High)
 	}
 	return nil
+}
+
+func (c *Config) deadlines() Deadlines {
+	return Deadlines{Idle: c.IdleTimeout, Read: c.ReadTimeout, Write: c.WriteTimeout, Handshake: c.HandshakeTimeout}
 }
 
 // Check returns c with its defaults filled in, or an error that names the
@@ -120,11 +143,23 @@ func (c Config) Check() (Config, error) {
 		value int64
 	}{
 		{"ZeroCopyMin", int64(c.ZeroCopyMin)}, {"CloseTimeout", int64(c.CloseTimeout)}, {"Linger", int64(c.Linger)},
-		{"Backlog", int64(c.Backlog)}, {"SendBuffer", int64(c.SendBuffer)}, {"RecvBuffer", int64(c.RecvBuffer)},
+		{"Backlog", int64(c.Backlog)}, {"MaxConns", int64(c.MaxConns)}, {"SendBuffer", int64(c.SendBuffer)}, {"RecvBuffer", int64(c.RecvBuffer)},
 	} {
 		if f.value < 0 {
 			return c, fmt.Errorf("conn: negative %s", f.name)
 		}
+	}
+	switch {
+	case c.MaxConns > 0 && c.ConnLimit != nil:
+		return c, errors.New("conn: both MaxConns and ConnLimit")
+	case c.Mode&^fs.ModePerm != 0:
+		return c, fmt.Errorf("conn: Mode %v has more than permissions", c.Mode)
+	}
+	if err := c.KeepAlive.check(); err != nil {
+		return c, err
+	}
+	if err := c.deadlines().check(); err != nil {
+		return c, err
 	}
 	if c.SlowPeer > CloseSlow {
 		return c, fmt.Errorf("conn: unknown slow-peer policy %d", c.SlowPeer)

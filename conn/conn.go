@@ -33,9 +33,9 @@ type Conn struct {
 	final  *final    // from the first step of the close family on
 	gate   *gate     // once a Ref was asked for
 	addrs  *addrs    // once an address was asked for
+	clock  *clock    // while it has deadlines or timers
 	beside *beside   // once a part of the library has to do with it
 	joined *joined   // once it has joined a topic
-	dial   *dialing  // until it is connected, with Reconnect always
 	user   any
 
 	id                uint64
@@ -47,7 +47,6 @@ type Conn struct {
 	fd                int32
 
 	state      state
-	offline    bool  // no socket is connected
 	touched    bool  // will be flushed at the end of the turn
 	full       bool  // OnFull has run and OnDrain has not
 	remark     bool  // the marks have changed: look whether they ask for a hook
@@ -104,6 +103,8 @@ type host struct {
 	hooks    *hooks
 	zeroCopy int         // pieces from so many bytes on; 0 = never
 	maxOut   int         // pieces of one send
+	timed    bool        // they have deadlines
+	unix     bool        // its sockets are unix sockets
 	spare    []*outbound // done with, to be used again
 	fresh    []buf.Buf   // scratch of blocks
 	one      [1][]byte   // scratch of single
@@ -115,6 +116,7 @@ type host struct {
 
 func newHost(l *reactor.Loop, cfg Config, k *hooks) *host {
 	h := &host{loop: l, cfg: cfg, marks: Marks{cfg.HighWater, cfg.LowWater, cfg.Limit}, hooks: k, maxOut: l.Caps().MaxOut, share: cfg.Budget.shareOf(l)}
+	h.timed = cfg.deadlines() != Deadlines{}
 	if l.Caps().ZeroCopy {
 		h.zeroCopy = cfg.ZeroCopyMin
 	}
@@ -127,7 +129,9 @@ func newHost(l *reactor.Loop, cfg Config, k *hooks) *host {
 // Ownership: fd is the connection's, which closes it.
 // Thread: that of l.
 func New(l *reactor.Loop, fd int, h Handler, cfg Config) *Conn {
-	return newHost(l, cfg, newHooks(h)).open(fd)
+	host := newHost(l, cfg, newHooks(h))
+	host.unix = isUnix(fd)
+	return host.open(fd)
 }
 
 func (h *host) open(fd int) *Conn { return h.openWith(fd, nil) }
@@ -142,6 +146,10 @@ func (h *host) openWith(fd int, heard []byte) *Conn {
 	h.loop.As(c)
 	c.touch() // Arms the receive, unless OnOpen pauses or closes.
 	c.parkBytes(heard)
+	if h.timed {
+		c.clock = newClock(h.loop.Now(), h.cfg.deadlines())
+		c.wind()
+	}
 	c.hooks.handler.OnOpen(c)
 	return c
 }
@@ -182,9 +190,6 @@ func (c *Conn) LocalAddr() Addr { return c.addresses().local }
 func (c *Conn) RemoteAddr() Addr { return c.addresses().remote }
 
 func (c *Conn) addresses() *addrs {
-	if c.offline {
-		return &addrs{}
-	}
 	if c.addrs == nil {
 		c.addrs = &addrs{}
 		if c.state < closed {
@@ -208,9 +213,6 @@ func (c *Conn) Stats() Stats {
 	if c.final != nil {
 		s.LostBytes = uint64(c.final.lost)
 	}
-	if c.dial != nil {
-		s.LostBytes += uint64(c.dial.back.lost)
-	}
 	return s
 }
 
@@ -228,6 +230,9 @@ func (c *Conn) Flush(*reactor.Loop) {
 	c.touched = false
 	if c.state == closed {
 		return
+	}
+	if c.clock != nil {
+		c.clock.flushing(c)
 	}
 	c.runDones()
 	c.edges()

@@ -28,30 +28,20 @@ const (
 	Rejected
 	// Closed: the connection takes no more. Nothing was taken.
 	Closed
-	// TooLong: no datagram can carry that many bytes to that address. Nothing
-	// was taken. Streams do not answer it.
-	TooLong
 )
 
 // String returns the name of the answer.
 func (s Status) String() string {
-	names := [...]string{"queued", "full", "rejected", "closed", "too long"}
-	if int(s) < len(names) {
-		return names[s]
-	}
-	return "unknown"
+	return [...]string{"queued", "full", "rejected", "closed"}[s&3]
 }
 
-// Err returns nil for what was taken, else ErrSendBufferFull, ErrClosed or the
-// errno EMSGSIZE.
+// Err returns nil for what was taken, else ErrSendBufferFull or ErrClosed.
 func (s Status) Err() error {
 	switch s {
 	case Rejected:
 		return ErrSendBufferFull
 	case Closed:
 		return ErrClosed
-	case TooLong:
-		return syscall.EMSGSIZE
 	}
 	return nil
 }
@@ -77,36 +67,48 @@ type Reason uint8
 
 // The reasons.
 const (
-	Local         Reason = iota // Close was called here
-	EOF                         // the peer had ended its side
-	Aborted                     // Abort was called here
-	PeerReset                   // the peer reset the connection
-	WriteTimeout                // the flush outlasted CloseTimeout
-	SlowPeer                    // a message was refused, policy CloseSlow
-	HandlerPanic                // a handler panicked
-	Shutdown                    // the group shut down before the flush was done
-	ProtocolError               // the protocol above closed with an error
-	IOError                     // the kernel reported another error
-	MemoryLimit                 // a Budget was used up, policy BudgetClose, and this connection held the most
-	Detached                    // Detach has taken it out of the library
-	StreamFailed                // the source of a SendFrom failed, or ended early
-
-	// Those of a connection that was dialed; the cause is a *DialError.
-
-	Refused        // nobody listens there
-	ConnectTimeout // no answer in time
-	Unreachable    // no way to that address
-	Unresolved     // the name has no address
-	Cancelled      // given up here before it was connected
+	Local            Reason = iota // Close was called here
+	EOF                            // the peer had ended its side
+	Aborted                        // Abort was called here
+	PeerReset                      // the peer reset the connection
+	WriteTimeout                   // the flush outlasted CloseTimeout, or Deadlines.Write ran out
+	SlowPeer                       // a message was refused, policy CloseSlow
+	HandlerPanic                   // a handler panicked
+	Shutdown                       // the group shut down before the flush was done
+	ProtocolError                  // the protocol above closed with an error
+	IOError                        // the kernel reported another error
+	MemoryLimit                    // a Budget was used up, policy BudgetClose, and this connection held the most
+	Detached                       // Detach has taken it out of the library
+	StreamFailed                   // the source of a SendFrom failed, or ended early
+	IdleTimeout                    // Deadlines.Idle ran out
+	ReadTimeout                    // Deadlines.Read ran out
+	HandshakeTimeout               // Deadlines.Handshake ran out
 )
+
+// reasonNames are the reasons as the event log of the command writes them.
+var reasonNames = [...]string{
+	Local:            "local",
+	EOF:              "eof",
+	Aborted:          "aborted",
+	PeerReset:        "peer_reset",
+	WriteTimeout:     "write_timeout",
+	SlowPeer:         "slow_peer",
+	HandlerPanic:     "handler_panic",
+	Shutdown:         "shutdown",
+	ProtocolError:    "protocol_error",
+	IOError:          "io_error",
+	MemoryLimit:      "memory_limit",
+	Detached:         "detached",
+	StreamFailed:     "stream_failed",
+	IdleTimeout:      "idle_timeout",
+	ReadTimeout:      "read_timeout",
+	HandshakeTimeout: "handshake_timeout",
+}
 
 // String returns the reason as the event log of the command writes it.
 func (r Reason) String() string {
-	names := [...]string{"local", "eof", "aborted", "peer_reset", "write_timeout",
-		"slow_peer", "handler_panic", "shutdown", "protocol_error", "io_error", "memory_limit", "detached", "stream_failed",
-		"refused", "connect_timeout", "unreachable", "unresolved", "cancelled"}
-	if int(r) < len(names) {
-		return names[r]
+	if int(r) < len(reasonNames) {
+		return reasonNames[r]
 	}
 	return "unknown"
 }

@@ -45,6 +45,15 @@ type EOFHandler interface {
 	OnEOF(c *Conn)
 }
 
+// TimeoutHandler is asked when a deadline has run out.
+type TimeoutHandler interface {
+	// OnTimeout runs when a deadline has run out; which is the reason that the
+	// connection would end with. It returns true to have that deadline count
+	// anew, or false to have the connection end. It may end it in its own way,
+	// by Close, CloseError or Abort.
+	OnTimeout(c *Conn, which Reason) (extend bool)
+}
+
 // ErrorHandler hears of failures that have no caller to answer.
 type ErrorHandler interface {
 	// OnError runs with a [*SendError] when messages that came through a Ref
@@ -74,7 +83,8 @@ type Funcs struct {
 	EOF   func(c *Conn)
 	Error func(c *Conn, err error)
 	Close func(c *Conn, err error)
-	Retry func(c *Conn, r Retry)
+	// Timeout is OnTimeout of [TimeoutHandler].
+	Timeout func(c *Conn, which Reason) (extend bool)
 }
 
 // OnOpen implements Handler.
@@ -107,13 +117,13 @@ type hooks struct {
 	eof     func(*Conn)
 	err     func(*Conn, error)
 	leave   func(*Conn)
-	retry   func(*Conn, Retry)
+	timeout func(*Conn, Reason) bool
 }
 
 func newHooks(h Handler) *hooks {
 	k := &hooks{handler: h}
 	if f, ok := h.(*Funcs); ok {
-		k.full, k.drain, k.eof, k.err, k.retry = f.Full, f.Drain, f.EOF, f.Error, f.Retry
+		k.full, k.drain, k.eof, k.err, k.timeout = f.Full, f.Drain, f.EOF, f.Error, f.Timeout
 		return k
 	}
 	if f, ok := h.(FullHandler); ok {
@@ -131,8 +141,8 @@ func newHooks(h Handler) *hooks {
 	if l, ok := h.(LeaveHandler); ok {
 		k.leave = l.OnLeave
 	}
-	if r, ok := h.(RetryHandler); ok {
-		k.retry = r.OnRetry
+	if t, ok := h.(TimeoutHandler); ok {
+		k.timeout = t.OnTimeout
 	}
 	return k
 }

@@ -50,7 +50,7 @@ func (c *Conn) received(done *aio.Completion) {
 	if done.Final {
 		c.armed, c.cancelling = false, false
 	}
-	if c.state >= ending || c.offline {
+	if c.state >= ending {
 		c.proceed()
 		return
 	}
@@ -60,6 +60,9 @@ func (c *Conn) received(done *aio.Completion) {
 	switch {
 	case done.Res > 0:
 		c.bytesIn += uint64(done.Res)
+		if c.clock != nil {
+			c.clock.in = c.loop.Now()
+		}
 		c.adapt(&done.In)
 		c.take(&done.In)
 	case done.Res == 0 && done.Final:
@@ -136,8 +139,6 @@ func (c *Conn) handParked() {
 	c.eofHeard = true
 	switch {
 	case c.state == closing:
-	case c.dial != nil && c.state == open:
-		c.dial.endOfFile()
 	case c.beside != nil && c.beside.inlet != nil:
 		c.beside.inlet.eof(c)
 	case c.hooks.eof != nil:
@@ -165,14 +166,14 @@ func (c *Conn) dropParked() {
 // listens or input is to be discarded, cancelled while reading is paused, and
 // when it is of the kind for little while the peer sends much.
 func (c *Conn) armOrCancel() {
-	if c.state >= ending || c.offline {
+	if c.state >= ending {
 		return
 	}
 	want := !c.eof && (c.state == closing || !c.ReadPaused() && len(c.parked) == 0)
 	switch {
 	case want && !c.armed:
 		op := aio.Op{Kind: aio.Recv}
-		if c.armed, c.armedBulk = true, c.bulk; c.bulk {
+		if c.armed, c.armedBulk = true, c.bulk || c.host.unix; c.armedBulk {
 			op.Flags = aio.Bulk
 		}
 		c.submit(op)

@@ -2,32 +2,43 @@ package conn
 
 import (
 	"errors"
-	"sync"
 	"sync/atomic"
-	"syscall"
-	"time"
 
-	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/reactor"
 )
 
-// Back-off of an accept that failed for want of descriptors or memory.
-const (
-	backoffLeast = 5 * time.Millisecond
-	backoffMost  = time.Second
-)
-
-// Listener accepts connections on every loop of a group.
+// Listener accepts connections for the loops of a group. A group has any number
+// of them, and may get more while it runs.
 //
-// Each loop has a listening socket of its own on the same address, and the
-// kernel chooses one by a hash of the peer's address and port (SO_REUSEPORT),
-// so that nothing is handed from loop to loop. With few connections the loops
-// are not loaded evenly; with one loop there is one plain socket.
+// For TCP each loop has a listening socket of its own on the same address, and
+// the kernel chooses one by a hash of the peer's address and port
+// (SO_REUSEPORT), so that nothing is handed from loop to loop. With few
+// connections the loops are not loaded evenly; with one loop there is one plain
+// socket. A unix socket is one for all: loop 0 accepts, and hands the
+// connections to all loops in turn.
 //
 // Thread: any, for every method.
 type Listener struct {
-	at        Addr
+	sockets
+	limit     *ConnLimit // nil: none
 	acceptors []*acceptor
+	next      int // of acceptors: who gets the next connection of a unix socket; loop 0's
+
+	listening atomic.Int32 // acceptors that have not left
+	done      chan struct{}
+}
+
+// sockets are what a listener listens on.
+type sockets struct {
+	fds  []int // by loop; of a unix socket one, for loop 0
+	at   Addr
+	file *socketFile // of a unix socket that has one
+}
+
+func (s *sockets) close() {
+	for _, fd := range s.fds {
+		closeSocket(fd)
+	}
 }
 
 // ListenerStats is what a listener has counted.
@@ -42,44 +53,95 @@ type ListenerStats struct {
 	Closed Stats
 }
 
-// Listen serves network "tcp", "tcp4" or "tcp6" on address, as net.Listen
-// writes it, with h for every connection. Port 0 takes a free port, see Addr.
-// "tcp" without a host or with [::] serves IPv4 too.
+// Listen serves network "tcp", "tcp4", "tcp6" or "unix" on address, as
+// net.Listen writes it, with h for every connection. Port 0 takes a free port,
+// see Addr. "tcp" without a host or with [::] serves IPv4 too, unless
+// Config.V6Only is set.
 //
 // A port on which another process listens is refused, also when that process
-// has set SO_REUSEPORT. The errors of the system wrap a syscall.Errno.
+// has set SO_REUSEPORT. A unix socket is a path, or an abstract name with @ in
+// front. Where a file is in the way, it is replaced if it is the socket of a
+// server that is gone; that of one that listens is refused, as is whatever is no
+// socket. Of two that start at once, one is refused. To find out, Listen
+// connects to what is there, and locks the directory (flock).
+//
+// The errors of the system wrap a syscall.Errno: EADDRINUSE for a name in use,
+// EEXIST for a file that is no socket.
+//
+// Listen resolves names and waits for up to two seconds: for the lock, and for an
+// address that nobody is seen to have. A process on io_uring that was killed
+// keeps its address for some tenths of a second. So call it from a goroutine,
+// not from a handler.
 func Listen(g *reactor.Group, network, address string, h Handler, cfg Config) (*Listener, error) {
 	cfg, err := cfg.Check()
 	if err != nil {
 		return nil, err
 	}
-	fds, at, err := listenTCP(network, address, g.Len(), cfg)
+	if cfg.Mode != 0 && (network != "unix" || address != "" && address[0] == '@') {
+		return nil, errors.New("conn: Mode without a file: it is for a unix socket that is a path")
+	}
+	s, err := openSockets(network, address, g.Len(), cfg)
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{at: at}
+	l := &Listener{sockets: s, limit: cfg.ConnLimit, done: make(chan struct{})}
+	if cfg.MaxConns > 0 {
+		l.limit, _ = NewConnLimit(cfg.MaxConns)
+	}
 	k := newHooks(h)
-	for i, fd := range fds {
-		a := &acceptor{fd: fd, remote: g.Loop(i)}
+	for i := range g.Len() {
+		a := &acceptor{listener: l, fd: -1, remote: g.Loop(i)}
+		if i < len(s.fds) {
+			a.fd = s.fds[i]
+			l.listening.Add(1)
+		}
+		a.op.FD = int32(a.fd)
 		l.acceptors = append(l.acceptors, a)
+	}
+	for i := len(l.acceptors) - 1; i >= 0; i-- { // Loop 0 last: it may hand connections to the others.
+		a := l.acceptors[i]
 		if !a.remote.Post(func(loop *reactor.Loop) { a.start(loop, cfg, k) }) {
-			closeSocket(fd)
 			err = reactor.ErrEnded
+			a.abandon()
 		}
 	}
-	return l, err
+	if err != nil {
+		l.Close() // Of loops that are still ending.
+		return nil, err
+	}
+	return l, nil
 }
 
 // Addr returns the address, with the real port.
 func (l *Listener) Addr() Addr { return l.at }
 
+// Pause stops accepting until Resume; who comes meanwhile waits in the accept
+// queue, up to Config.Backlog. Connections that are open stay so, and those that
+// the kernel is accepting when the loops hear of it are still served.
+func (l *Listener) Pause() { l.each((*acceptor).pause) }
+
+// Resume accepts again after Pause.
+func (l *Listener) Resume() { l.each((*acceptor).resume) }
+
 // Close stops accepting. Connections that the kernel has set up and that wait
-// to be accepted are served; those that are open stay so.
-func (l *Listener) Close() {
-	for _, a := range l.acceptors {
-		a.remote.Post(func(loop *reactor.Loop) { a.Stop(loop, false) })
+// to be accepted are served, those past the limit of connections excepted; those
+// that are open stay so. The file of a unix socket is removed if it is still the
+// one that Listen made. Done tells when it is over.
+func (l *Listener) Close() { l.each(func(a *acceptor) { a.Stop(a.loop, false) }) }
+
+// each runs do on every loop that listens.
+func (l *Listener) each(do func(*acceptor)) {
+	for _, a := range l.acceptors[:len(l.fds)] {
+		a.remote.Post(func(*reactor.Loop) { do(a) })
 	}
 }
+
+// Done returns a channel that is closed when no loop listens any more: after
+// Close, or after the group has shut down. The address is free then.
+func (l *Listener) Done() <-chan struct{} { return l.done }
+
+// Limit returns the limit of connections, or nil if there is none.
+func (l *Listener) Limit() *ConnLimit { return l.limit }
 
 // Stats returns the counters of all loops together.
 func (l *Listener) Stats() ListenerStats {
@@ -96,159 +158,9 @@ func (l *Listener) Stats() ListenerStats {
 	return s
 }
 
-// acceptor is a listener on one loop.
-type acceptor struct {
-	fd     int
-	remote reactor.Remote
-	loop   *reactor.Loop
-	host   *host
-	token  aio.Token
-	op     aio.Op
-
-	armed    bool
-	stopping bool
-	hard     bool // the loop ends at once, and so does who is still accepted
-	gone     bool
-	backoff  time.Duration // 0 while accepting goes well
-	retry    *reactor.Timer
-
-	accepted, failed, backoffs atomic.Uint64
-	open                       atomic.Int64
-
-	mu     sync.Mutex
-	closed Stats
-}
-
-func (a *acceptor) start(l *reactor.Loop, cfg Config, k *hooks) {
-	a.loop = l
-	a.host = newHost(l, cfg, k)
-	a.host.count, a.host.departed = a.counted, a.departed
-	a.token = l.Attach(a)
-	if l.Stopping() {
-		a.Stop(l, false)
-		return
+// left hears of each acceptor that listens no more.
+func (l *Listener) left() {
+	if l.listening.Add(-1) == 0 {
+		close(l.done)
 	}
-	a.arm()
-}
-
-// counted hears of each connection more and less. One less is a descriptor
-// more for an accept that waits for one.
-func (a *acceptor) counted(n int) {
-	a.open.Add(int64(n))
-	if n < 0 && a.retry != nil && a.retry.Armed() {
-		a.retry.Reset(time.Millisecond)
-	}
-}
-
-// departed adds up the counters of a connection that has closed.
-func (a *acceptor) departed(s Stats) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.closed.add(s)
-}
-
-func (a *acceptor) arm() {
-	if a.armed || a.stopping {
-		return
-	}
-	a.armed = true
-	a.submit(aio.Op{Kind: aio.Accept})
-}
-
-func (a *acceptor) submit(op aio.Op) {
-	op.Token, op.FD = a.token, int32(a.fd)
-	a.op = op
-	a.loop.Submit(&a.op)
-}
-
-// Complete implements reactor.Sink. The listener's own steps come before the
-// handler's OnOpen, which may panic.
-func (a *acceptor) Complete(_ *reactor.Loop, done *aio.Completion) {
-	if done.Final {
-		a.armed = false
-	}
-	if a.stopping && !a.armed {
-		defer a.leave()
-	}
-	switch {
-	case done.Res >= 0:
-		a.backoff = 0
-		a.arm()
-		a.accept(int(done.Res))
-	case !a.stopping:
-		a.refused(done.Err())
-	}
-}
-
-// accept serves one connection. OnOpen may panic: the loop has the connection
-// for its owner then, not the listener.
-func (a *acceptor) accept(fd int) {
-	a.accepted.Add(1)
-	if c := a.host.open(fd); a.loop.Stopping() {
-		c.Stop(a.loop, a.hard)
-	}
-}
-
-// refused looks at why an accept failed. The connection that could not be
-// taken still waits, so to try again at once would spin.
-func (a *acceptor) refused(err error) {
-	a.failed.Add(1)
-	switch {
-	case errors.Is(err, syscall.ECONNABORTED), errors.Is(err, syscall.EINTR), errors.Is(err, syscall.EAGAIN),
-		errors.Is(err, syscall.EPROTO), errors.Is(err, syscall.ECANCELED):
-		a.arm()
-		return
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE),
-		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ENOBUFS):
-		a.backoffs.Add(1)
-	}
-	a.backoff = min(max(2*a.backoff, backoffLeast), backoffMost)
-	if a.retry == nil {
-		a.retry = a.loop.AfterFunc(a.backoff, a, a.arm)
-	} else {
-		a.retry.Reset(a.backoff)
-	}
-}
-
-// Stop implements reactor.Sink.
-func (a *acceptor) Stop(_ *reactor.Loop, hard bool) {
-	a.hard = a.hard || hard
-	if a.stopping {
-		return
-	}
-	a.stopping = true
-	if a.retry != nil {
-		a.retry.Stop()
-	}
-	if a.armed {
-		a.submit(aio.Op{Kind: aio.Cancel, Target: aio.Accept})
-	} else {
-		a.leave()
-	}
-}
-
-// Panicked implements reactor.Sink. No handler runs for a listener.
-func (a *acceptor) Panicked(*reactor.Loop, any) {}
-
-// leave serves those who wait, since to close the socket would reset them, and
-// closes it.
-func (a *acceptor) leave() {
-	if a.gone {
-		return
-	}
-	a.gone = true
-	a.loop.Touch(a)
-}
-
-// Flush implements reactor.Flusher: it serves one of those who wait. Each has
-// a call of its own, so that a handler that panics costs the others nothing.
-func (a *acceptor) Flush(l *reactor.Loop) {
-	fd, err := acceptOne(a.fd)
-	if err != nil {
-		a.submit(aio.Op{Kind: aio.Close})
-		l.Detach(a.token)
-		return
-	}
-	l.Touch(a)
-	a.accept(fd)
 }

@@ -26,7 +26,7 @@ func TestAcceptGoesOn(t *testing.T) {
 		}
 		fd, far := fake.Listen()
 		opened := 0
-		a := &acceptor{fd: int(fd)}
+		a := &acceptor{listener: &Listener{}, fd: int(fd)}
 		a.start(l, cfg, newHooks(&Funcs{Open: func(*Conn) { opened++ }}))
 		const most = 20
 		for range most {
@@ -41,5 +41,29 @@ func TestAcceptGoesOn(t *testing.T) {
 		if opened != most || a.accepted.Load() != most {
 			t.Errorf("%+v: %d connections of %d were served, %d counted", faults, opened, most, a.accepted.Load())
 		}
+	}
+}
+
+// TestLimitWakes gives a place back between the moment at which a loop sees none
+// and that at which it waits for one: it is granted all the same.
+func TestLimitWakes(t *testing.T) {
+	small, _ := buf.NewPool(buf.Config{BlockSize: reactor.SmallBlock})
+	loop := reactor.NewLoop(reactor.LoopConfig{Engine: aiotest.NewFake(1, small, aiotest.Config{}), Small: small, Bulk: small})
+	l, err := NewConnLimit(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &acceptor{listener: &Listener{limit: l}, remote: loop.Remote(), loop: loop}
+	if !l.take(a) {
+		t.Fatal("no place at first")
+	}
+	l.mu.Lock()
+	took := make(chan bool)
+	go func() { took <- l.take(a) }()
+	time.Sleep(20 * time.Millisecond) // It has seen no place by now, or it gets the one below at once.
+	l.give()
+	l.mu.Unlock()
+	if !<-took && (l.waiting.Load() != 0 || l.Used() != 1) {
+		t.Errorf("%d wait, %d places of 1 are used", l.waiting.Load(), l.Used())
 	}
 }

@@ -57,6 +57,7 @@ type rig struct {
 	onOpen, onFull, onDrain, onEOF func(c *conn.Conn)
 	onData                         func(c *conn.Conn, in *buf.Buf)
 	onError, onClose               func(c *conn.Conn, err error)
+	onTimeout                      func(c *conn.Conn, which conn.Reason) bool
 }
 
 // newRig opens a connection; with prepares its hooks before.
@@ -118,6 +119,7 @@ func (r *rig) handler() *conn.Funcs {
 			}
 		},
 	}
+	f.Timeout = r.onTimeout
 	if r.onEOF != nil {
 		f.EOF = func(c *conn.Conn) { r.note("eof"); r.onEOF(c) }
 	}

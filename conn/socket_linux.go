@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -65,10 +66,88 @@ func unacked(fd int) int {
 
 func closeSocket(fd int) { _ = unix.Close(fd) }
 
+// isUnix reports whether fd is a unix socket.
+func isUnix(fd int) bool {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	return err == nil && domain == unix.AF_UNIX
+}
+
+// peerCred asks for the credentials of the peer of a unix socket.
+func peerCred(fd int) (PeerCred, error) {
+	if !isUnix(fd) {
+		return PeerCred{}, errNoCred
+	}
+	u, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return PeerCred{}, os.NewSyscallError("getsockopt SO_PEERCRED", err)
+	}
+	return PeerCred{PID: int(u.Pid), UID: int(u.Uid), GID: int(u.Gid)}, nil
+}
+
+// setKeepAlive sets the options of a TCP socket that k asks for.
+func setKeepAlive(fd int, k KeepAlive) error {
+	for _, o := range []struct {
+		level, option int
+		name          string
+		value         int
+	}{
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, "SO_KEEPALIVE", min(1, k.seconds(k.Idle))},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, "TCP_KEEPIDLE", k.seconds(k.Idle)},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, "TCP_KEEPINTVL", k.seconds(k.Interval)},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, "TCP_KEEPCNT", k.Count},
+		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, "TCP_USER_TIMEOUT", int((k.UserTimeout + time.Millisecond - 1) / time.Millisecond)},
+	} {
+		if o.value == 0 {
+			continue
+		}
+		if err := setInt(fd, o.level, o.option, o.name, o.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // acceptOne takes one waiting connection, without waiting.
 func acceptOne(fd int) (int, error) {
 	nfd, _, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	return nfd, err
+}
+
+// openSockets opens what n loops listen on: a socket each for TCP, one for all
+// for unix.
+func openSockets(network, address string, n int, cfg Config) (s sockets, err error) {
+	switch network {
+	case "tcp", "tcp4", "tcp6":
+		s, err = openTCP(network, address, n, cfg)
+	case "unix":
+		var fd int
+		err = outlive(func() (err error) {
+			fd, s.file, err = listenUnix(address, cfg)
+			return err
+		}, func() bool { return nameHeld(address) })
+		s.fds, s.at = []int{fd}, Addr{Net: "unix", Name: address}
+	default:
+		err = net.UnknownNetworkError(network)
+	}
+	if err != nil {
+		return sockets{}, fmt.Errorf("conn: listen %s: %w", address, err)
+	}
+	return s, nil
+}
+
+func openTCP(network, address string, n int, cfg Config) (s sockets, err error) {
+	tcp, err := net.ResolveTCPAddr(network, address)
+	if err != nil {
+		return s, err
+	}
+	if cfg.V6Only && (network == "tcp4" || tcp.IP.To4() != nil) {
+		return s, errors.New("V6Only, and an address of IPv4")
+	}
+	err = outlive(func() (err error) {
+		s.fds, s.at, err = listenTCP(network, *tcp, n, cfg)
+		return err
+	}, func() bool { return portHeld(tcp.Port) })
+	return s, err
 }
 
 // listenTCP returns n listening sockets on one address, and the address.
@@ -76,23 +155,19 @@ func acceptOne(fd int) (int, error) {
 // Each loop has a socket of its own, and the kernel spreads connections over
 // them (SO_REUSEPORT). The first one is bound without that option, so that a
 // port on which anybody else listens is refused, and gets it only then.
-func listenTCP(network, address string, n int, cfg Config) (fds []int, at Addr, err error) {
-	tcp, err := net.ResolveTCPAddr(network, address)
-	if err != nil {
-		return nil, at, fmt.Errorf("conn: listen %s: %w", address, err)
-	}
+func listenTCP(network string, tcp net.TCPAddr, n int, cfg Config) (fds []int, at Addr, err error) {
 	defer func() {
 		if err != nil {
 			for _, fd := range fds {
 				closeSocket(fd)
 			}
-			fds, err = nil, fmt.Errorf("conn: listen %s: %w", address, err)
+			fds = nil
 		}
 	}()
 	for i := range n {
 		var fd int
 		var sa unix.Sockaddr
-		if fd, sa, err = tcpSocket(network, tcp, cfg); err != nil {
+		if fd, sa, err = tcpSocket(network, &tcp, cfg); err != nil {
 			return fds, at, err
 		}
 		fds = append(fds, fd)
@@ -128,7 +203,7 @@ func tcpSocket(network string, tcp *net.TCPAddr, cfg Config) (fd int, sa unix.So
 	}
 	const flags = unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
 	fd, err = unix.Socket(family, flags, unix.IPPROTO_TCP)
-	if errors.Is(err, unix.EAFNOSUPPORT) && tcp.IP == nil && network == "tcp" {
+	if errors.Is(err, unix.EAFNOSUPPORT) && tcp.IP == nil && network == "tcp" && !cfg.V6Only {
 		family = unix.AF_INET
 		fd, err = unix.Socket(family, flags, unix.IPPROTO_TCP)
 	}
@@ -147,7 +222,7 @@ func tcpSocket(network string, tcp *net.TCPAddr, cfg Config) (fd int, sa unix.So
 		}
 		sa = a
 		only := 0
-		if network == "tcp6" {
+		if network == "tcp6" || cfg.V6Only {
 			only = 1
 		}
 		err = setInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, "IPV6_V6ONLY", only)
@@ -162,6 +237,8 @@ func tcpSocket(network string, tcp *net.TCPAddr, cfg Config) (fd int, sa unix.So
 	return fd, sa, nil
 }
 
+// setOptions sets the options of a TCP socket. What a listener accepts has them
+// from it.
 func setOptions(fd int, cfg Config) error {
 	if err := setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, "SO_REUSEADDR", 1); err != nil {
 		return err
@@ -170,6 +247,9 @@ func setOptions(fd int, cfg Config) error {
 		if err := setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, "TCP_NODELAY", 1); err != nil {
 			return err
 		}
+	}
+	if err := setKeepAlive(fd, cfg.KeepAlive); err != nil {
+		return err
 	}
 	if cfg.SendBuffer > 0 {
 		if err := setInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, "SO_SNDBUF", cfg.SendBuffer); err != nil {

@@ -17,10 +17,19 @@ func closeSocket(int) {}
 
 func acceptOne(int) (int, error) { return -1, errLinux }
 
-func listenTCP(string, string, int, Config) ([]int, Addr, error) {
-	return nil, Addr{}, errLinux
-}
-
 func duplicateFD(int) (int, error) { return -1, errLinux }
 
 func prepare(int, Config) error { return errLinux }
+
+func openSockets(string, string, int, Config) (sockets, error) { return sockets{}, errLinux }
+
+func isUnix(int) bool { return false }
+
+func peerCred(int) (PeerCred, error) { return PeerCred{}, errLinux }
+
+func setSendBuffer(int, int) {}
+
+// socketFile is the file of a unix socket; there is none here.
+type socketFile struct{}
+
+func (*socketFile) remove() {}

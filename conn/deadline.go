@@ -1,0 +1,273 @@
+package conn
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// Deadlines are how long a connection may go without something. A zero is no
+// deadline. Each is kept to the next millisecond: none runs out early, and only
+// a loop that is busy makes one late.
+type Deadlines struct {
+	// Idle is the time without a byte in either direction. What the peer
+	// acknowledges counts as well, so that a slow reader is not idle; while it
+	// has something to acknowledge, up to twice the time may pass. The reason
+	// is IdleTimeout.
+	Idle time.Duration
+	// Read is the time without a byte from the peer, while reading is not
+	// paused and the peer has not ended its side. The reason is ReadTimeout.
+	Read time.Duration
+	// Write is the time in which the peer takes nothing of what is pending.
+	// The reason is WriteTimeout.
+	Write time.Duration
+	// Handshake is the time from the opening, or from SetDeadlines, to
+	// Established. The reason is HandshakeTimeout.
+	Handshake time.Duration
+}
+
+func (d Deadlines) check() error {
+	if d.Idle < 0 || d.Read < 0 || d.Write < 0 || d.Handshake < 0 {
+		return fmt.Errorf("conn: a deadline is negative: %+v", d)
+	}
+	return nil
+}
+
+// clock is what a connection with deadlines or timers has. While bytes come and
+// go it is only told the time of the turn; its one timer looks later how long
+// ago that was, and is set to when the first deadline can run out.
+type clock struct {
+	Deadlines
+	timer  *reactor.Timer
+	at     time.Duration // for which it is armed
+	timers *Timer        // of AfterFunc and Every
+
+	in, out time.Duration // when bytes last came; when they last went
+	reading time.Duration // since when reading is not paused
+	writing time.Duration // when the peer last took something of what is pending
+	opened  time.Duration
+	acked   int64         // bytes that the peer had acknowledged
+	looked  time.Duration // at this time
+
+	paused      bool // as of the last Flush
+	stuck       bool // writing counts
+	established bool
+}
+
+// newClock returns the clock of a connection that opens now.
+func newClock(now time.Duration, d Deadlines) *clock {
+	k := &clock{Deadlines: d}
+	k.begin(now)
+	return k
+}
+
+// begin has every deadline count from now.
+func (k *clock) begin(now time.Duration) {
+	k.in, k.out, k.reading, k.writing, k.opened = now, now, now, now, now
+}
+
+// SetDeadlines changes the deadlines of this connection; each counts from now.
+// It is an error if one is negative. It does nothing after Close.
+func (c *Conn) SetDeadlines(d Deadlines) error {
+	if err := d.check(); err != nil {
+		return err
+	}
+	if c.state >= closing || c.clock == nil && d == (Deadlines{}) {
+		return nil
+	}
+	k := c.ticking()
+	k.Deadlines = d
+	k.begin(c.loop.Now())
+	k.stuck = false
+	k.took(c, 0)
+	c.wind()
+	return nil
+}
+
+// Deadlines returns the deadlines in force.
+func (c *Conn) Deadlines() Deadlines {
+	if c.clock == nil {
+		return Deadlines{}
+	}
+	return c.clock.Deadlines
+}
+
+// Established says that the handshake of the protocol above is done, so that
+// the deadline for it no longer counts.
+func (c *Conn) Established() {
+	if c.clock != nil {
+		c.clock.established = true
+	}
+}
+
+// ticking returns the clock, which is there from now on.
+func (c *Conn) ticking() *clock {
+	if c.clock == nil {
+		c.clock = newClock(c.loop.Now(), Deadlines{})
+	}
+	return c.clock
+}
+
+// wind sets the timer to when the first deadline can run out.
+func (c *Conn) wind() {
+	k := c.clock
+	at, any := k.first(c)
+	switch {
+	case !any:
+		if k.timer != nil {
+			k.timer.Stop()
+		}
+		return
+	case k.timer == nil:
+		k.timer = c.loop.AfterFunc(at-c.loop.Now(), c, c.tick)
+	default:
+		k.timer.Reset(at - c.loop.Now())
+	}
+	k.at = at
+}
+
+// windFor is wind for a deadline that has just begun to count: the timer is left
+// alone where it comes early enough.
+func (c *Conn) windFor(at time.Duration) {
+	if k := c.clock; k.timer == nil || !k.timer.Armed() || at < k.at {
+		c.wind()
+	}
+}
+
+// due is when each deadline runs out. One that does not count now is never.
+func (k *clock) due(c *Conn) (handshake, read, write, idle time.Duration) {
+	const never = 1<<63 - 1
+	handshake, read, write, idle = never, never, never, never
+	if k.Handshake > 0 && !k.established {
+		handshake = k.opened + k.Handshake
+	}
+	if k.Read > 0 && !c.ReadPaused() && !c.eof {
+		read = max(k.in, k.reading) + k.Read
+	}
+	if k.Write > 0 && k.stuck {
+		write = k.writing + k.Write
+	}
+	if k.Idle > 0 {
+		idle = max(k.in, k.out) + k.Idle
+	}
+	return handshake, read, write, idle
+}
+
+func (k *clock) first(c *Conn) (at time.Duration, any bool) {
+	handshake, read, write, idle := k.due(c)
+	at = min(handshake, read, write, idle)
+	return at, at < 1<<63-1
+}
+
+// tick looks which deadlines have run out.
+func (c *Conn) tick() {
+	k, now := c.clock, c.loop.Now()
+	handshake, read, write, idle := k.due(c)
+	if min(write, idle) <= now && k.moved(c) {
+		_, _, write, idle = k.due(c)
+	}
+	switch {
+	case handshake <= now:
+		c.expire(HandshakeTimeout)
+	case read <= now:
+		c.expire(ReadTimeout)
+	case write <= now:
+		c.expire(WriteTimeout)
+	case idle <= now:
+		c.expire(IdleTimeout)
+	default:
+		c.wind()
+	}
+}
+
+// expire ends the connection for a deadline, unless the handler wants more time.
+func (c *Conn) expire(reason Reason) {
+	more := c.hooks.timeout != nil && c.hooks.timeout(c, reason)
+	switch {
+	case c.state >= closing: // The handler has closed, in its way.
+	case more:
+		c.clock.extend(reason, c.loop.Now())
+		c.wind()
+	default:
+		c.end(reason, "", nil, !c.flushed())
+	}
+}
+
+// extend has a deadline count from now.
+func (k *clock) extend(reason Reason, now time.Duration) {
+	switch reason {
+	case HandshakeTimeout:
+		k.opened = now
+	case ReadTimeout:
+		k.reading = now
+	case WriteTimeout:
+		k.writing = now
+	case IdleTimeout:
+		k.out = now
+	}
+}
+
+// took hears that the kernel has taken n bytes. While it has not taken all, what
+// the peer has acknowledged is looked at, to be compared when a deadline is due.
+func (k *clock) took(c *Conn, n int) {
+	if k.Idle == 0 && k.Write == 0 || c.state >= closing {
+		return
+	}
+	now := c.loop.Now()
+	if n > 0 {
+		k.out = now
+	}
+	if c.Pending() == 0 {
+		k.stuck = false
+		return
+	}
+	if n == 0 && k.stuck {
+		return
+	}
+	k.writing = now
+	k.acked, k.looked = c.acknowledged(), now
+	if !k.stuck {
+		k.stuck = true
+		if k.Write > 0 {
+			c.windFor(now + k.Write)
+		}
+	}
+}
+
+// moved reports whether the peer has acknowledged something since the last look,
+// which counts as if it had just done so. Without a look since bytes last went
+// there may have been progress as long as there is something to acknowledge.
+func (k *clock) moved(c *Conn) bool {
+	now, acked, compares := c.loop.Now(), c.acknowledged(), k.looked >= k.out
+	moved := compares && acked > k.acked || !compares && acked < int64(c.bytesOut)
+	k.acked, k.looked = acked, now
+	if moved {
+		k.out, k.writing = now, now
+	}
+	return moved
+}
+
+// acknowledged returns how many bytes the peer has acknowledged.
+func (c *Conn) acknowledged() int64 { return int64(c.bytesOut) - int64(unacked(int(c.fd))) }
+
+// flushing notes whether reading is paused: the time of a pause is not the peer's.
+func (k *clock) flushing(c *Conn) {
+	was := k.paused
+	if k.paused = c.ReadPaused(); !was || k.paused {
+		return
+	}
+	if k.reading = c.loop.Now(); k.Read > 0 && c.state < closing {
+		c.windFor(k.reading + k.Read)
+	}
+}
+
+// stop ends the deadlines and all timers.
+func (k *clock) stop() {
+	if k.timer != nil {
+		k.timer.Stop()
+	}
+	for k.timers != nil {
+		k.timers.Stop()
+	}
+}

@@ -1,0 +1,503 @@
+package conn_test
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/penstock-go/penstock/aio/aiotest"
+	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/testutil"
+	"github.com/penstock-go/penstock/reactor"
+)
+
+const ms = time.Millisecond
+
+// until turns until the connection has closed, or until the time has come.
+func (r *rig) until(at time.Duration) {
+	for !r.isClosed() && r.now < at {
+		r.turn()
+	}
+}
+
+// wantEnd checks that the connection ends for reason in [from, from+tick], and
+// that nothing is left.
+func (r *rig) wantEnd(reason conn.Reason, from time.Duration) {
+	r.t.Helper()
+	r.until(from + time.Hour)
+	// It ends in the first turn from then on, and the turn takes a millisecond.
+	if at := r.now; at < from || at > from+4*ms {
+		r.t.Fatalf("closed at %v, want %v", at, from)
+	}
+	var ce *conn.CloseError
+	if !errors.As(r.err, &ce) || ce.Reason != reason {
+		r.t.Fatalf("closed with %v, want %v", r.err, reason)
+	}
+	r.gone()
+}
+
+// TestIdleTimeout has bytes come and go at any time: the connection lives while
+// they do, and ends in the very tick after the last.
+func TestIdleTimeout(t *testing.T) {
+	simulate(t, func(t *testing.T, seed uint64) {
+		r := &rig{window: 1000, world: newWorld(t, seed, aiotest.Config{SendBufferMin: 1000, SendBufferMax: 1000})}
+		r.join(conn.Config{IdleTimeout: 50 * ms, CloseTimeout: time.Hour}, nil)
+		last := r.now - ms // The opening: turn has let a millisecond pass.
+		for range 20 {
+			for n := r.rng.IntN(40); n > 0 && r.now < last+45*ms; n-- {
+				r.turn()
+			}
+			switch r.rng.IntN(3) {
+			case 0:
+				r.peer.Feed([]byte("in"))
+				had := len(r.got)
+				r.settle("data", func() bool { return len(r.got) > had })
+				last = r.now - ms
+			case 1:
+				had := r.c.Stats().BytesOut
+				_ = r.write(1)
+				r.settle("sent", func() bool { return r.c.Stats().BytesOut > had })
+				last = r.now - ms
+			case 2:
+				r.peer.AutoRead(r.rng.IntN(2) == 0)
+			}
+		}
+		if r.isClosed() {
+			t.Fatalf("closed with %v while bytes came and went", r.err)
+		}
+		r.wantEnd(conn.IdleTimeout, last+50*ms)
+	})
+}
+
+// TestReadTimeout counts silence of the peer, whatever goes to it, and not the
+// time in which nobody listens.
+func TestReadTimeout(t *testing.T) {
+	t.Run("silent", func(t *testing.T) {
+		r := newRig(t, 1<<20, conn.Config{ReadTimeout: 50 * ms}, nil)
+		r.peer.AutoRead(true)
+		from := r.now - ms
+		for range 5 {
+			_ = r.write(10)
+			r.until(r.now + 8*ms)
+		}
+		r.wantEnd(conn.ReadTimeout, from+50*ms)
+	})
+	t.Run("speaks", func(t *testing.T) {
+		r := newRig(t, 1<<20, conn.Config{ReadTimeout: 50 * ms}, nil)
+		for range 10 {
+			r.peer.Feed([]byte("x"))
+			r.until(r.now + 45*ms)
+		}
+		r.peer.Feed([]byte("x"))
+		had := len(r.got)
+		r.settle("data", func() bool { return len(r.got) > had })
+		r.wantEnd(conn.ReadTimeout, r.now-ms+50*ms)
+	})
+	t.Run("paused", func(t *testing.T) {
+		r := newRig(t, 1<<20, conn.Config{ReadTimeout: 50 * ms}, nil)
+		r.c.PauseRead()
+		r.until(r.now + 500*ms)
+		r.c.ResumeRead()
+		r.turn()
+		r.wantEnd(conn.ReadTimeout, r.now-ms+50*ms)
+	})
+	t.Run("ended", func(t *testing.T) {
+		r := newRig(t, 1<<20, conn.Config{ReadTimeout: 50 * ms}, func(r *rig) { r.onEOF = func(*conn.Conn) {} })
+		r.peer.CloseWrite()
+		r.until(r.now + 500*ms)
+		if r.isClosed() {
+			t.Fatalf("closed with %v after the peer's end of file", r.err)
+		}
+		r.gone()
+	})
+}
+
+// TestWriteTimeout counts the time in which the peer takes nothing of what is
+// pending, and only that.
+func TestWriteTimeout(t *testing.T) {
+	r := newRig(t, 1000, conn.Config{WriteTimeout: 50 * ms}, nil)
+	r.until(r.now + 200*ms) // Nothing is pending.
+	r.stuff()
+	r.until(r.now + 200*ms) // Still not.
+	_ = r.write(500)
+	r.turns(2)
+	for range 10 { // It takes a little each time.
+		r.until(r.now + 40*ms)
+		r.read(10)
+	}
+	if r.isClosed() {
+		t.Fatalf("closed with %v while the peer took something", r.err)
+	}
+	r.wantEnd(conn.WriteTimeout, r.now+48*ms)
+	r.wantReason(conn.WriteTimeout, 400)
+}
+
+// TestHandshakeTimeout counts from the opening until the protocol says that its
+// handshake is done, whatever the peer says meanwhile: workerman 8.6.
+func TestHandshakeTimeout(t *testing.T) {
+	r := newRig(t, 1000, conn.Config{HandshakeTimeout: 50 * ms}, nil)
+	from := r.now - ms
+	for range 9 {
+		r.peer.Feed([]byte("x")) // Slowly, so that it never seems idle.
+		r.until(r.now + 5*ms)
+	}
+	r.wantEnd(conn.HandshakeTimeout, from+50*ms)
+
+	r = newRig(t, 1000, conn.Config{HandshakeTimeout: 50 * ms}, nil)
+	r.until(r.now + 40*ms)
+	r.c.Established()
+	if err := r.c.SetDeadlines(r.c.Deadlines()); err != nil {
+		t.Error(err)
+	}
+	r.until(r.now + 500*ms)
+	if r.isClosed() {
+		t.Fatalf("closed with %v", r.err)
+	}
+	r.gone()
+}
+
+// TestSetDeadlines changes them while the connection lives.
+func TestSetDeadlines(t *testing.T) {
+	r := newRig(t, 1000, conn.Config{}, nil)
+	if d := r.c.Deadlines(); d != (conn.Deadlines{}) {
+		t.Errorf("%+v", d)
+	}
+	r.c.Established()
+	r.until(r.now + 100*ms)
+	if err := r.c.SetDeadlines(conn.Deadlines{Idle: -1}); err == nil {
+		t.Error("a negative one was taken")
+	}
+	d := conn.Deadlines{Idle: time.Hour, Read: 2 * time.Hour}
+	if err := r.c.SetDeadlines(d); err != nil || r.c.Deadlines() != d {
+		t.Errorf("%+v, %v", r.c.Deadlines(), err)
+	}
+	r.until(r.now + 100*ms)
+	_ = r.c.SetDeadlines(conn.Deadlines{Idle: 20 * ms}) // Sooner than the timer.
+	r.until(r.now + 10*ms)
+	_ = r.c.SetDeadlines(conn.Deadlines{}) // None.
+	r.until(r.now + 200*ms)
+	r.stuff()
+	_ = r.write(10)
+	r.turns(2)
+	_ = r.c.SetDeadlines(conn.Deadlines{Write: 30 * ms}) // While bytes are pending.
+	r.wantEnd(conn.WriteTimeout, r.now+30*ms)
+
+	for _, bad := range []conn.Config{{IdleTimeout: -1}, {ReadTimeout: -1}, {WriteTimeout: -1}, {HandshakeTimeout: -1}} {
+		if _, err := bad.Check(); err == nil {
+			t.Errorf("%+v is taken", bad)
+		}
+	}
+}
+
+// TestOnTimeout asks the handler, who may want more time, or close in its way.
+func TestOnTimeout(t *testing.T) {
+	for reason, cfg := range map[conn.Reason]conn.Config{
+		conn.IdleTimeout: {IdleTimeout: 50 * ms}, conn.ReadTimeout: {ReadTimeout: 50 * ms},
+		conn.WriteTimeout: {WriteTimeout: 50 * ms}, conn.HandshakeTimeout: {HandshakeTimeout: 50 * ms},
+	} {
+		asked := 0
+		r := newRig(t, 1000, cfg, func(r *rig) {
+			r.onTimeout = func(_ *conn.Conn, which conn.Reason) bool {
+				if which != reason {
+					t.Errorf("asked for %v, want %v", which, reason)
+				}
+				asked++
+				return asked < 4
+			}
+		})
+		from := r.now - ms
+		if reason == conn.WriteTimeout {
+			r.stuff()
+			_ = r.write(10)
+			r.turns(2)
+			from = r.now - 2*ms
+		}
+		r.wantEnd(reason, from+200*ms)
+		if asked != 4 {
+			t.Errorf("%v: asked %d times", reason, asked)
+		}
+	}
+	r := newRig(t, 1000, conn.Config{IdleTimeout: 50 * ms}, func(r *rig) {
+		r.onTimeout = func(c *conn.Conn, _ conn.Reason) bool {
+			c.CloseError(conn.ProtocolError, nil, []byte("bye"))
+			return false
+		}
+	})
+	r.until(time.Hour)
+	got := make([]byte, 10)
+	if n, _ := r.peer.Read(got); string(got[:n]) != "bye" {
+		t.Errorf("the peer has %q", got[:n])
+	}
+	r.wantReason(conn.ProtocolError, 0)
+	r.gone()
+
+	r = newRig(t, 1000, conn.Config{IdleTimeout: 50 * ms}, func(r *rig) {
+		r.onTimeout = func(*conn.Conn, conn.Reason) bool { panic("in OnTimeout") }
+	})
+	r.wantEnd(conn.HandlerPanic, r.now-ms+50*ms)
+}
+
+// TestNoDeadlineAfterClose holds that from Close on only CloseTimeout counts.
+func TestNoDeadlineAfterClose(t *testing.T) {
+	cfg := conn.Config{IdleTimeout: 50 * ms, ReadTimeout: 50 * ms, WriteTimeout: 50 * ms, HandshakeTimeout: 50 * ms, CloseTimeout: 300 * ms}
+	r := newRig(t, 1000, cfg, nil)
+	r.stuff()
+	_ = r.write(10)
+	r.turns(2)
+	from := r.now
+	r.c.Close()
+	if err := r.c.SetDeadlines(conn.Deadlines{Idle: ms}); err != nil {
+		t.Error(err)
+	}
+	r.wantEnd(conn.WriteTimeout, from+300*ms)
+}
+
+// TestDeadlinesAreLazy holds what a message costs: nothing without deadlines,
+// and with them one look at the clock a turn and no timer.
+func TestDeadlinesAreLazy(t *testing.T) {
+	for _, cfg := range []conn.Config{{}, {IdleTimeout: time.Hour, ReadTimeout: time.Hour, WriteTimeout: time.Hour}} {
+		looks := 0
+		r := &rig{window: 1 << 30, world: newWorld(t, 1, aiotest.Config{})}
+		r.loop = reactor.NewLoop(reactor.LoopConfig{Engine: r.calls, Small: r.small, Bulk: r.bulk,
+			Clock: func() time.Duration { looks++; return r.now }})
+		r.join(cfg, func(r *rig) {
+			r.onData = func(c *conn.Conn, in *buf.Buf) { c.Send(in) }
+		})
+		r.peer.AutoRead(true)
+		r.turns(5)
+		looks = 0
+		const messages = 100
+		for range messages {
+			r.peer.Feed([]byte("x"))
+			r.turn()
+		}
+		most := 0
+		if cfg.IdleTimeout > 0 {
+			most = 3 * messages // And the turns in which the wheel is looked at.
+		}
+		if looks > most {
+			t.Errorf("%+v: %d looks at the clock for %d messages", cfg, looks, messages)
+		}
+		r.gone()
+	}
+}
+
+// TestConnTimers holds when the timers of a connection run, and that none does
+// from the close on: workerman#328 and others left them behind.
+func TestConnTimers(t *testing.T) {
+	r := newRig(t, 1000, conn.Config{CloseTimeout: time.Second}, nil)
+	var ran []string
+	start := r.now
+	note := func(name string) func(*conn.Conn) {
+		return func(c *conn.Conn) {
+			if c != r.c || r.isClosed() {
+				t.Error("of another connection, or of one that has closed")
+			}
+			ran = append(ran, name)
+		}
+	}
+	r.c.AfterFunc(20*ms, note("b"))
+	r.c.AfterFunc(10*ms, note("a"))
+	stopped := r.c.AfterFunc(15*ms, note("stopped"))
+	again := r.c.AfterFunc(5*ms, note("c"))
+	again.Reset(30 * ms)
+	if !stopped.Stop() || stopped.Stop() {
+		t.Error("Stop answered wrong")
+	}
+	r.until(start + 50*ms)
+	if got := strings.Join(ran, ""); got != "abc" {
+		t.Errorf("ran %q", got)
+	}
+	if again.Stop() {
+		t.Error("stopped what had run")
+	}
+	again.Reset(5 * ms)
+	r.until(r.now + 10*ms)
+	if len(ran) != 4 {
+		t.Errorf("ran %q: Reset did not run it again", ran)
+	}
+
+	ran = nil
+	every := r.c.Every(10*ms, note("e"))
+	r.until(r.now + 52*ms)
+	if len(ran) != 5 {
+		t.Errorf("%d times in 50 ms", len(ran))
+	}
+	ran = nil
+	r.now += 75 * ms // The loop was busy.
+	r.turns(2)
+	if len(ran) != 1 {
+		t.Errorf("%d times for what was missed", len(ran))
+	}
+	every.Stop()
+	var inside *conn.Timer
+	inside = r.c.Every(5*ms, func(*conn.Conn) { ran = append(ran, "i"); inside.Stop() })
+	ran = nil
+	r.until(r.now + 50*ms)
+	if len(ran) != 1 {
+		t.Errorf("%d times after it stopped itself", len(ran))
+	}
+
+	ran = nil
+	r.c.Every(5*ms, note("late"))
+	r.c.AfterFunc(5*ms, note("late"))
+	r.stuff()
+	_ = r.write(10)
+	r.c.Close()
+	again.Reset(ms)
+	r.c.AfterFunc(ms, note("late"))
+	r.c.Every(ms, note("late"))
+	r.until(r.now + 100*ms)
+	if r.isClosed() || len(ran) != 0 {
+		t.Errorf("closed %v, ran %q behind Close", r.isClosed(), ran)
+	}
+	r.gone()
+
+	r = newRig(t, 1000, conn.Config{}, nil)
+	r.c.AfterFunc(5*ms, func(*conn.Conn) { panic("in a timer") })
+	r.c.Every(ms, func(c *conn.Conn) {})
+	r.wantEnd(conn.HandlerPanic, r.now+4*ms)
+}
+
+// TestSilentPeer holds on the kernel that silence is measured from the last
+// byte, and that who reads slowly is not silent: workerman 8.6.
+func TestSilentPeer(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		const idle = 300 * ms
+		type end struct {
+			err error
+			at  time.Time
+		}
+		ends := make(chan end, 1)
+		h := echo()
+		h.Close = func(_ *conn.Conn, err error) { ends <- end{err, time.Now()} }
+		l := listen(t, g, h, conn.Config{IdleTimeout: idle})
+		c := dial(t, l)
+		defer c.Close()
+		var last time.Time
+		for range 5 {
+			last = time.Now()
+			if _, err := c.Write([]byte("ping")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(idle / 3)
+		}
+		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the peer is told %v", err)
+		}
+		e := <-ends
+		var ce *conn.CloseError
+		if !errors.As(e.err, &ce) || ce.Reason != conn.IdleTimeout {
+			t.Errorf("closed with %v", e.err)
+		}
+		if d := e.at.Sub(last); d < idle {
+			t.Errorf("closed %v after the last byte", d)
+		}
+	})
+}
+
+// dialSlow connects with a window of a few segments, of the size that they have
+// on a network: of those of loopback, 64 KiB, it would be one, and stall by itself.
+func dialSlow(t *testing.T, l *conn.Listener) net.Conn {
+	t.Helper()
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) {
+			_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 16<<10)
+			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1400)
+		})
+	}}
+	c, err := d.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(testutil.Timeout(30 * time.Second)))
+	return c
+}
+
+// TestSlowReaderOfTheKernel has a peer that takes longer than IdleTimeout for what
+// the kernel took at once.
+func TestSlowReaderOfTheKernel(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		const total = 150 << 10
+		var pending, closed atomic.Int64
+		h := &conn.Funcs{
+			Open: func(c *conn.Conn) {
+				_, _ = c.Write(make([]byte, total))
+				c.AfterFunc(20*ms, func(c *conn.Conn) { pending.Store(int64(c.Pending())) })
+			},
+			Close: func(*conn.Conn, error) { closed.Add(1) },
+		}
+		l := listen(t, g, h, conn.Config{IdleTimeout: 300 * ms, SendBuffer: 200 << 10})
+		c := dialSlow(t, l)
+		defer c.Close()
+		read := 0
+		for p, began := make([]byte, 4<<10), time.Now(); time.Since(began) < 600*ms; time.Sleep(20 * ms) {
+			n, err := c.Read(p)
+			if read += n; err != nil {
+				t.Fatalf("after %d bytes: %v", read, err)
+			}
+		}
+		if n := pending.Load(); n > 0 || read == total {
+			t.Skipf("%d bytes pending, %d read: the kernel's buffers are not as this test needs them", n, read)
+		}
+		if closed.Load() > 0 {
+			t.Errorf("closed while the peer read, after %d bytes of %d", read, total)
+		}
+	})
+}
+
+// TestSlowReaderIsNotIdle has a peer that takes longer for what the kernel has
+// than IdleTimeout and WriteTimeout, and then stops to read.
+func TestSlowReaderIsNotIdle(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		cfg    conn.Config
+		reason conn.Reason
+	}{
+		{"idle", conn.Config{IdleTimeout: 300 * ms}, conn.IdleTimeout},
+		{"write", conn.Config{WriteTimeout: 300 * ms}, conn.WriteTimeout},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+				var closed atomic.Bool
+				ends := make(chan error, 1)
+				cfg := tc.cfg
+				cfg.SendBuffer = 1 << 20
+				l := listen(t, g, &conn.Funcs{
+					Open:  func(c *conn.Conn) { _, _ = c.Write(make([]byte, 16<<20)) },
+					Close: func(_ *conn.Conn, err error) { closed.Store(true); ends <- err },
+				}, cfg)
+				c := dialSlow(t, l)
+				defer c.Close()
+				read := 0
+				for p, began := make([]byte, 4<<10), time.Now(); time.Since(began) < 900*ms; time.Sleep(20 * ms) {
+					n, err := c.Read(p)
+					if read += n; err != nil {
+						t.Fatalf("after %d bytes: %v", read, err)
+					}
+				}
+				if closed.Load() {
+					t.Fatal("closed while the peer read")
+				}
+				select {
+				case err := <-ends:
+					var ce *conn.CloseError
+					if !errors.As(err, &ce) || ce.Reason != tc.reason || ce.LostBytes == 0 {
+						t.Errorf("closed with %v", err)
+					}
+				case <-time.After(testutil.Timeout(5 * time.Second)):
+					t.Error("still open")
+				}
+			})
+		})
+	}
+}
