@@ -83,6 +83,7 @@ const (
 	IdleTimeout                    // Deadlines.Idle ran out
 	ReadTimeout                    // Deadlines.Read ran out
 	HandshakeTimeout               // Deadlines.Handshake ran out
+	PipeBroken                     // the other end of a Pipe failed
 )
 
 // reasonNames are the reasons as the event log of the command writes them.
@@ -103,6 +104,7 @@ var reasonNames = [...]string{
 	IdleTimeout:      "idle_timeout",
 	ReadTimeout:      "read_timeout",
 	HandshakeTimeout: "handshake_timeout",
+	PipeBroken:       "pipe_broken",
 }
 
 // String returns the reason as the event log of the command writes it.

@@ -141,9 +141,16 @@ func (c *Conn) handParked() {
 	case c.state == closing:
 	case c.beside != nil && c.beside.inlet != nil:
 		c.beside.inlet.eof(c)
-	case c.hooks.eof != nil:
-		c.hooks.eof(c)
 	default:
+		c.hearEOF()
+	}
+}
+
+// hearEOF is OnEOF, or what stands for it.
+func (c *Conn) hearEOF() {
+	if c.hooks.eof != nil {
+		c.hooks.eof(c)
+	} else {
 		c.closeFor(EOF, io.EOF)
 	}
 }

@@ -425,7 +425,7 @@ func TestStreamWithoutMemory(t *testing.T) {
 // behind them: what was taken arrives, once and in order.
 func TestSimStream(t *testing.T) {
 	file := tempFile(t, streamNoise)
-	simulate(t, func(t *testing.T, seed uint64) {
+	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed, aiotest.Faults())
 		fd, peer := w.fake.Open()
 		p := &party{w: w}
@@ -493,7 +493,7 @@ func (p *party) stream(file *os.File, told func(error)) int {
 // and nothing is left behind.
 func TestSimStreamReset(t *testing.T) {
 	file := tempFile(t, streamNoise)
-	simulate(t, func(t *testing.T, seed uint64) {
+	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
 		faults := aiotest.Faults()
 		faults.Reset = 0.005
 		w := newWorld(t, seed, faults)

@@ -152,7 +152,7 @@ func (c *Conn) fill() {
 	}
 	c.full = true
 	c.counts.full++
-	if c.host.cfg.PauseOnFull {
+	if c.host.cfg.PauseOnFull && !c.piped() {
 		c.hold(byFull)
 	}
 	if c.hooks.full != nil {

@@ -1,0 +1,260 @@
+package conn_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/testutil"
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// piped is a pipe between two real connections, seen from its far ends.
+type piped struct {
+	a, b       *net.TCPConn // the peers
+	endA, endB chan error   // what OnClose was told
+	refA, refB conn.Ref
+}
+
+// pipes runs a test on each engine, with both ends on one loop and on two.
+func pipes(t *testing.T, cfg conn.Config, test func(t *testing.T, g *reactor.Group, p *piped)) {
+	for _, loops := range []int{1, 2} {
+		t.Run(fmt.Sprintf("loops=%d", loops), func(t *testing.T) {
+			engines(t, reactor.Config{Loops: loops}, func(t *testing.T, g *reactor.Group) {
+				p := &piped{endA: make(chan error, 1), endB: make(chan error, 1)}
+				var there, here chan conn.Ref = make(chan conn.Ref, 1), make(chan conn.Ref, 1)
+				p.b = attach(t, g.Loop(loops-1), &conn.Funcs{
+					Open:  func(c *conn.Conn) { c.PauseRead(); there <- c.Ref() },
+					Close: func(_ *conn.Conn, err error) { p.endB <- err },
+				}, cfg)
+				p.refB = <-there
+				p.a = attach(t, g.Loop(0), &conn.Funcs{
+					Open: func(c *conn.Conn) {
+						if _, err := conn.PipeRef(c, p.refB, conn.PipeConfig{}); err != nil {
+							t.Error(err)
+						}
+						p.refB.Do((*conn.Conn).ResumeRead)
+						here <- c.Ref()
+					},
+					Close: func(_ *conn.Conn, err error) { p.endA <- err },
+				}, cfg)
+				p.refA = <-here
+				defer p.a.Close()
+				defer p.b.Close()
+				test(t, g, p)
+			})
+		})
+	}
+}
+
+// attach puts one end of a new TCP connection on a loop and returns the other.
+func attach(t *testing.T, on reactor.Remote, h conn.Handler, cfg conn.Config) *net.TCPConn {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	far, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Attach(on, near, h, cfg, nil); err != nil {
+		t.Fatal(err)
+	}
+	_ = far.SetDeadline(time.Now().Add(testutil.Timeout(30 * time.Second)))
+	return far.(*net.TCPConn)
+}
+
+// pour writes total random bytes in writes of up to most, and returns their sum.
+func pour(c *net.TCPConn, seed uint64, total, most int) hash.Hash {
+	rng := rand.New(rand.NewPCG(seed, 7))
+	h := sha256.New()
+	p := make([]byte, most)
+	for total > 0 {
+		n := min(total, 1+rng.IntN(most))
+		for i := range p[:n] {
+			p[i] = byte(rng.Uint32())
+		}
+		h.Write(p[:n])
+		if _, err := c.Write(p[:n]); err != nil {
+			return nil
+		}
+		total -= n
+	}
+	_ = c.CloseWrite()
+	return h
+}
+
+func sum(h hash.Hash) []byte {
+	if h == nil {
+		return nil
+	}
+	return h.Sum(nil)
+}
+
+// TestPipeIntegrity forwards both ways at once, in writes of every size, to
+// readers of different speed: both sums agree, and both ends close in order.
+func TestPipeIntegrity(t *testing.T) {
+	for _, size := range []struct{ total, most int }{{3000, 1}, {200_000, 64}, {1 << 20, 5000}, {6 << 20, 1 << 20}} {
+		t.Run(fmt.Sprintf("most=%d", size.most), func(t *testing.T) {
+			pipes(t, conn.Config{HighWater: 100_000}, func(t *testing.T, g *reactor.Group, p *piped) {
+				var wg sync.WaitGroup
+				sums := make([][]byte, 4)
+				for i, ends := range [][2]*net.TCPConn{{p.a, p.b}, {p.b, p.a}} {
+					wg.Go(func() { sums[2*i] = sum(pour(ends[0], uint64(i), size.total, size.most)) })
+					wg.Go(func() {
+						h := sha256.New()
+						for n, pause := 0, size.total/4; ; {
+							k, err := io.CopyN(h, ends[1], int64(1000+i*100_000))
+							if n += int(k); err != nil {
+								break
+							}
+							if i == 0 && n > pause { // Stops now and then.
+								pause += size.total / 4
+								time.Sleep(10 * time.Millisecond)
+							}
+						}
+						sums[2*i+1] = sum(h)
+					})
+				}
+				wg.Wait()
+				if !bytes.Equal(sums[0], sums[1]) || !bytes.Equal(sums[2], sums[3]) || sums[0] == nil || sums[2] == nil {
+					t.Errorf("not what was sent: %x", sums)
+				}
+				if a, b := <-p.endA, <-p.endB; a != io.EOF || b != io.EOF {
+					t.Errorf("closed with %v and %v", a, b)
+				}
+			})
+		})
+	}
+}
+
+// TestPipeStalledSink holds that a source is stopped by the marks of its sink,
+// and costs what they say.
+func TestPipeStalledSink(t *testing.T) {
+	cfg := conn.Config{HighWater: 256 << 10}
+	pipes(t, cfg, func(t *testing.T, g *reactor.Group, p *piped) {
+		const warm = 2 << 20 // What engines hold ready for bulk does not count.
+		go func() { _, _ = p.a.Write(make([]byte, warm)) }()
+		if _, err := io.ReadFull(p.b, make([]byte, warm)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+		base := inUse(g)
+		_ = p.a.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		n, err := p.a.Write(make([]byte, 64<<20))
+		if !errors.Is(err, os.ErrDeadlineExceeded) || n == 64<<20 {
+			t.Fatalf("wrote %d bytes to a sink that does not read, %v", n, err)
+		}
+		// What is queued, a block each that is parked, in the mailbox and in a receive.
+		if held := inUse(g) - base; held > 256<<10+4*64<<10 {
+			t.Errorf("%d bytes in blocks beside a stalled sink", held)
+		}
+		testutil.Eventually(t, 5*time.Second, "pending", func() bool { return p.refB.Pending() > 0 })
+		if n := p.refB.Pending(); n > 256<<10+64<<10 {
+			t.Errorf("%d bytes pending", n)
+		}
+		got := make(chan int64)
+		go func() {
+			n, _ := io.Copy(io.Discard, p.b)
+			got <- n
+		}()
+		_ = p.a.CloseWrite()
+		_ = p.b.CloseWrite()
+		if k := <-got; k != int64(n) {
+			t.Errorf("%d bytes of %d arrived", k, n)
+		}
+	})
+}
+
+// TestPipeKilled holds that the reset of one peer is the reset of the other, and
+// that both handlers are told.
+func TestPipeKilled(t *testing.T) {
+	pipes(t, conn.Config{}, func(t *testing.T, g *reactor.Group, p *piped) {
+		if _, err := p.a.Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(p.b, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		_ = p.b.SetLinger(0)
+		_ = p.b.Close()
+		if _, err := p.a.Read(make([]byte, 1)); err == nil || err == io.EOF {
+			t.Errorf("the peer of the other end reads %v", err)
+		}
+		var ca, cb *conn.CloseError
+		if a, b := <-p.endA, <-p.endB; !errors.As(a, &ca) || ca.Reason != conn.PipeBroken || !errors.As(b, &cb) || cb.Reason != conn.PeerReset {
+			t.Errorf("closed with %v and %v", a, b)
+		} else if !errors.As(ca.Err, &cb) {
+			t.Errorf("the cause is %v", ca.Err)
+		}
+	})
+}
+
+// TestPipeHalfClose has a server that answers when its client has ended, as
+// many do: through the pipe both hear the end of the other.
+func TestPipeHalfClose(t *testing.T) {
+	pipes(t, conn.Config{}, func(t *testing.T, g *reactor.Group, p *piped) {
+		served := make(chan error, 1)
+		go func() {
+			all, err := io.ReadAll(p.b)
+			_, _ = fmt.Fprintf(p.b, "%d bytes", len(all))
+			_ = p.b.CloseWrite()
+			served <- err
+		}()
+		if _, err := p.a.Write(make([]byte, 300_000)); err != nil {
+			t.Fatal(err)
+		}
+		_ = p.a.CloseWrite()
+		answer, err := io.ReadAll(p.a)
+		if string(answer) != "300000 bytes" || err != nil {
+			t.Errorf("answer %q, %v", answer, err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		if a, b := <-p.endA, <-p.endB; a != io.EOF || b != io.EOF {
+			t.Errorf("closed with %v and %v", a, b)
+		}
+	})
+}
+
+// TestPipeBetweenLoops holds what PipeRef says of ends that are gone or taken.
+func TestPipeBetweenLoops(t *testing.T) {
+	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+		ends := make(chan error, 8)
+		refs := make(chan conn.Ref, 8)
+		h := &conn.Funcs{Open: func(c *conn.Conn) { refs <- c.Ref() }, Close: func(_ *conn.Conn, err error) { ends <- err }}
+		gone := attach(t, g.Loop(1), h, conn.Config{})
+		there := <-refs
+		_ = gone.Close()
+		<-ends
+		far := attach(t, g.Loop(0), h, conn.Config{})
+		defer far.Close()
+		here := <-refs
+		here.Do(func(c *conn.Conn) {
+			if _, err := conn.PipeRef(c, there, conn.PipeConfig{}); err != nil {
+				t.Error(err)
+			}
+		})
+		var ce *conn.CloseError
+		if err := <-ends; !errors.As(err, &ce) || ce.Reason != conn.PipeBroken || !errors.Is(err, conn.ErrClosed) {
+			t.Errorf("closed with %v", err)
+		}
+	})
+}
