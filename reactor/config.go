@@ -74,6 +74,21 @@ type Config struct {
 	// long: a loop whose messages come within Spin of one another never sleeps.
 	// Default 0: it sleeps at once. At most 10 ms; 30 to 50 µs is usual.
 	Spin time.Duration
+	// OnStart runs once on each loop before Start returns, and so before anything
+	// can listen or connect there: the place for what a loop has of its own, such
+	// as its periodic timers, its watches, its share of a cache. It runs on one
+	// loop after the other, in the order of their IDs. If it returns an error, or
+	// panics, Start ends the loops that run already and returns that error; the
+	// loop's own OnStop and OnEnd do not run then.
+	OnStart func(l *Loop) error
+	// OnStop runs once on each loop when Shutdown or Close asks it to end, before
+	// its listeners and connections hear of it, so a last word can be sent. It
+	// does not run on a loop that fails.
+	OnStop func(l *Loop)
+	// OnEnd runs once on each loop, last: the last OnClose has returned, and no
+	// post, timer, watch or deferred function runs any more. It is there to give
+	// back what OnStart has opened, also when the loop fails.
+	OnEnd func(l *Loop)
 	// NewEngine makes the engine of a loop instead of Engine; for tests.
 	NewEngine func(small, bulk *buf.Pool) (aio.Engine, error)
 }

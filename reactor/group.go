@@ -35,8 +35,9 @@ type Group struct {
 // opener makes the engine of one loop, on its thread.
 type opener func(small, bulk *buf.Pool) (aio.Engine, error)
 
-// Start opens the engines and starts the loops. It warns when GOMAXPROCS
-// leaves no P to other goroutines.
+// Start opens the engines, starts the loops and has each run Config.OnStart. It
+// warns when GOMAXPROCS leaves no P to other goroutines. When it fails, nothing
+// is left behind.
 func Start(cfg Config) (*Group, error) {
 	cfg, err := cfg.check()
 	if err != nil {
@@ -55,6 +56,9 @@ func Start(cfg Config) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err = g.run(); err != nil {
+		return nil, err
+	}
 	info.Loops, info.Features = cfg.Loops, g.loops[0].caps.Features
 	g.info = info
 	level := slog.LevelInfo
@@ -63,15 +67,36 @@ func Start(cfg Config) (*Group, error) {
 	}
 	cfg.Logger.Log(context.Background(), level, "penstock started", "engine", info.Engine, "reason", info.Reason, "loops", info.Loops, "kernel", info.Kernel)
 	warn(cfg, os.Getenv("GODEBUG"))
-	g.wg.Add(len(g.loops))
-	for _, l := range g.loops {
-		l.start <- true
-	}
 	go func() {
 		g.wg.Wait()
 		close(g.done)
 	}()
 	return g, nil
+}
+
+// run starts the loops one after the other. When one cannot, none is left.
+func (g *Group) run() error {
+	for i, l := range g.loops {
+		g.wg.Add(1)
+		l.start <- true
+		err := <-l.started
+		if err == nil {
+			continue
+		}
+		g.each(func(l *Loop) { l.stop(true) })
+		g.wg.Wait()
+		g.drop(g.loops[i+1:])
+		return err
+	}
+	return nil
+}
+
+// drop ends loops that were not started.
+func (g *Group) drop(loops []*Loop) {
+	for _, l := range loops {
+		l.start <- false
+		<-l.gone
+	}
 }
 
 // warn tells of settings of the process that the loops' raw waits do not bear.
@@ -108,10 +133,7 @@ func (g *Group) open(open opener) error {
 		}
 	}
 	if first != nil {
-		for _, l := range g.loops {
-			l.start <- false
-			<-l.gone
-		}
+		g.drop(g.loops)
 	}
 	return first
 }
@@ -137,7 +159,7 @@ func (g *Group) thread(id int, cpus []int, open opener, opened chan<- *Loop, fai
 		return
 	}
 	l := NewLoop(LoopConfig{ID: id, Engine: engine, Small: small, Bulk: bulk, Logger: g.cfg.Logger, Spin: g.cfg.Spin})
-	l.start, l.gone = make(chan bool), make(chan struct{})
+	l.start, l.started, l.gone = make(chan bool), make(chan error, 1), make(chan struct{})
 	opened <- l
 	defer close(l.gone)
 	if run := <-l.start; !run {
@@ -145,9 +167,46 @@ func (g *Group) thread(id int, cpus []int, open opener, opened chan<- *Loop, fai
 		return
 	}
 	defer g.wg.Done()
+	g.life(l)
+}
+
+// life is what a loop does between Start and its end.
+func (g *Group) life(l *Loop) {
+	err := errGoexit
+	began := false
+	defer func() {
+		if !began {
+			l.started <- fmt.Errorf("loop %d: %w", l.id, err)
+			return
+		}
+		g.failed(err)
+	}()
+	defer l.end()
+	if err = l.begin(g.cfg.OnStart); err != nil {
+		l.stop(true) // What it has opened so far goes with it.
+		err = errors.Join(err, l.serve())
+		return
+	}
+	l.onStop, l.onEnd = g.cfg.OnStop, g.cfg.OnEnd
+	began = true
+	l.started <- nil
 	err = errGoexit
-	defer func() { g.failed(err) }()
 	err = l.serve()
+}
+
+// begin runs OnStart.
+func (l *Loop) begin(onStart func(*Loop) error) error {
+	if onStart == nil {
+		return nil
+	}
+	err := errGoexit
+	if !l.guarded(func(l *Loop) { err = onStart(l) }) {
+		return errors.New("reactor: OnStart panicked, as the log tells")
+	}
+	if err != nil {
+		return fmt.Errorf("reactor: OnStart: %w", err)
+	}
+	return nil
 }
 
 // errGoexit is why a loop ends whose handler ends the loop's goroutine, as
@@ -156,7 +215,6 @@ var errGoexit = errors.New("reactor: a handler called runtime.Goexit")
 
 // serve turns the loop until it was asked to end and nobody is left.
 func (l *Loop) serve() error {
-	defer l.end()
 	for !l.idle() || !l.box.close(false) {
 		if err := l.Turn(-1); err != nil {
 			return fmt.Errorf("loop %d: %w", l.id, err)
@@ -168,6 +226,15 @@ func (l *Loop) serve() error {
 // end gives back what the loop holds.
 func (l *Loop) end() {
 	l.box.close(true)
+	if l.onEnd != nil {
+		defer l.release() // Whatever the hook does, the loop's memory goes.
+		l.guarded(l.onEnd)
+		return
+	}
+	l.release()
+}
+
+func (l *Loop) release() {
 	if err := l.engine.Close(); err != nil {
 		l.log.Error("closing the engine", "loop", l.id, "error", err)
 	}

@@ -14,6 +14,10 @@ import (
 // batch is how many completions a turn dispatches at the most.
 const batch = 256
 
+// expireMost is how many timers a turn runs at the most, so that a million that
+// are due at once leave connections their turns between.
+const expireMost = 1024
+
 // trimEvery is how often a loop looks for memory that a burst left behind.
 const trimEvery = time.Second
 
@@ -63,6 +67,7 @@ type Loop struct {
 	n, next   int
 	now       time.Duration
 	nowValid  bool
+	expired   int // timers that ran
 	dirty     []Flusher
 	flushNext int
 	later     []task // filled by Defer
@@ -75,10 +80,14 @@ type Loop struct {
 	box      mailbox
 	stopping bool
 
-	start chan bool     // tells the thread to run, or to end at once
-	gone  chan struct{} // closed when the thread has ended
+	start   chan bool     // tells the thread to run, or to end at once
+	started chan error    // how OnStart went
+	gone    chan struct{} // closed when the thread has ended
+	onStop  func(*Loop)   // of the Config, once OnStart has succeeded
+	onEnd   func(*Loop)
 
 	parties int // attached
+	watches int
 	panics  uint64
 	turns   uint64
 	posts   uint64
@@ -161,8 +170,14 @@ func (l *Loop) Lookup(t aio.Token) Sink { return l.table.lookup(t) }
 // touched twice.
 func (l *Loop) Touch(f Flusher) { l.dirty = append(l.dirty, f) }
 
-// Defer runs fn in the next turn, for the party that runs now. Work that has no
-// bound goes on by Defer, so that others have their turn between.
+// Post is Remote().Post: fn runs in one of the next turns, behind what other
+// goroutines have posted before, and for nobody, so it survives the party that
+// runs now. [Loop.Defer] takes no lock and is for the party's own work.
+func (l *Loop) Post(fn func(*Loop)) bool { return l.Remote().Post(fn) }
+
+// Defer runs fn in the next turn, for the party that runs now: the one that ends
+// if fn panics. Work that has no bound goes on by Defer, so that others have their
+// turn between.
 func (l *Loop) Defer(fn func()) { l.later = append(l.later, task{l.current, fn}) }
 
 // As names the party for which the loop runs from here to the end of the
@@ -183,6 +198,7 @@ func (l *Loop) Turn(limit time.Duration) error {
 	l.run((*Loop).dispatch)
 	if l.wheel.armed > 0 {
 		l.wheel.advance(tick(l.Now()))
+		l.expired = 0
 		l.run((*Loop).expire)
 	}
 	if l.box.waiting.Load() {
@@ -292,7 +308,12 @@ func (l *Loop) dispatch() {
 }
 
 func (l *Loop) expire() {
-	for t := l.wheel.pop(); t != nil; t = l.wheel.pop() {
+	for l.expired < expireMost {
+		t := l.wheel.pop()
+		if t == nil {
+			break
+		}
+		l.expired++
 		l.current = t.owner
 		t.fn()
 	}
@@ -347,11 +368,17 @@ func (l *Loop) trimPools() {
 
 // stop asks every party to end; hard says at once.
 func (l *Loop) stop(hard bool) {
-	l.stopping = true
+	if !l.stopping {
+		l.stopping = true
+		if l.onStop != nil {
+			l.current = nil
+			l.guarded(l.onStop)
+		}
+	}
 	for i := range l.table.list {
 		if s := l.table.list[i].sink; s != nil {
 			l.current = s
-			s.Stop(l, hard)
+			l.guarded(func(l *Loop) { s.Stop(l, hard) })
 		}
 	}
 	l.current = nil

@@ -32,3 +32,5 @@ func CPUs() int { return runtime.NumCPU() }
 func affinity() []int { return nil }
 
 func pin(int) error { return errLinux }
+
+func watchable(int) error { return errLinux }

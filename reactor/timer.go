@@ -14,14 +14,18 @@ const (
 	wheelReach  = 1<<(wheelBits*wheelLevels) - 1
 )
 
-// Timer runs a function on its loop once, unless it is stopped before.
+// Timer runs a function on its loop, once ([Loop.AfterFunc]) or again and again
+// ([Loop.Every]), until it is stopped. It fires late when the loop is busy, and
+// never early: the time is monotonic, so a change of the wall clock is nothing.
 //
 // Thread: its loop.
+//
+// Cost: 64 bytes and what fn captures; no lock, no system call, no goroutine.
 type Timer struct {
 	loop  *Loop
 	owner Sink
 	fn    func()
-	when  int64 // tick
+	when  int64 // tick, or ticking
 	in    *timers
 	next  *Timer
 	prev  **Timer // what points here
@@ -53,40 +57,83 @@ func (l *timers) remove(t *Timer) {
 }
 
 // AfterFunc runs fn on the loop after d, for owner: the party that ends if fn
-// panics. d is rounded up to a millisecond.
+// panics, or nobody if it is nil. d is rounded up to a millisecond. Timers of one
+// millisecond run in the order in which they were armed. The loop does not wait
+// for timers when it ends.
 func (l *Loop) AfterFunc(d time.Duration, owner Sink, fn func()) *Timer {
 	t := &Timer{loop: l, owner: owner, fn: fn}
 	l.schedule(t, d)
 	return t
 }
 
-// Armed reports whether the function is still to run.
-func (t *Timer) Armed() bool { return t.in != nil }
+// ticking is Timer.when while the function of a periodic timer runs.
+const ticking = -1
 
-// Stop disarms t and reports whether the function was still to run.
-func (t *Timer) Stop() bool {
-	if t.in == nil {
-		return false
+// Every runs fn on the loop each period, the first time after one, for owner: the
+// party that ends if fn panics. The times are multiples of period from now and do
+// not drift. What the loop was too busy to do in time is done once, at once, and
+// not made up for. A panic ends the timer too. period is at least a millisecond.
+func (l *Loop) Every(period time.Duration, owner Sink, fn func()) *Timer {
+	period = max(period, time.Millisecond)
+	t := &Timer{loop: l, owner: owner}
+	due := l.Now() + period
+	t.fn = func() {
+		if t.when != roundUp(due) { // Reset has moved it.
+			due = time.Duration(t.when) * time.Millisecond
+		}
+		t.when = ticking
+		defer func() {
+			if t.when == ticking {
+				t.when = 0 // fn has panicked.
+			}
+		}()
+		fn()
+		if t.when == ticking { // Neither Stop nor Reset inside fn.
+			due += period * (1 + max(0, l.Now()-due)/period)
+			l.arm(t, due)
+		}
 	}
-	t.loop.wheel.remove(t)
-	return true
+	l.arm(t, due)
+	return t
 }
 
-// Reset arms t anew, d from now.
+// Armed reports whether the function is to run, or to run again.
+func (t *Timer) Armed() bool { return t.in != nil || t.when == ticking }
+
+// Stop disarms t and reports whether it was armed. It may be called at any time,
+// also inside the function, and more than once.
+func (t *Timer) Stop() bool {
+	if t.in != nil {
+		t.loop.wheel.remove(t)
+		return true
+	}
+	armed := t.when == ticking
+	t.when = 0
+	return armed
+}
+
+// Reset arms t anew, d from now. A periodic timer goes on from there.
 func (t *Timer) Reset(d time.Duration) {
 	t.Stop()
 	t.loop.schedule(t, d)
 }
 
 func (l *Loop) schedule(t *Timer, d time.Duration) {
-	now := l.Now()
-	if l.wheel.armed == 0 {
-		l.wheel.advance(tick(now)) // nothing was armed, so nobody has turned it
-	}
 	t.loop = l
-	t.when = tick(now + max(0, d) + time.Millisecond - 1)
+	l.arm(t, l.Now()+max(0, d))
+}
+
+// arm puts t into the wheel, due at this time of the loop.
+func (l *Loop) arm(t *Timer, due time.Duration) {
+	if l.wheel.armed == 0 {
+		l.wheel.advance(tick(l.Now())) // nothing was armed, so nobody has turned it
+	}
+	t.when = roundUp(due)
 	l.wheel.add(t)
 }
+
+// roundUp returns the first whole millisecond at or behind d.
+func roundUp(d time.Duration) int64 { return tick(d + time.Millisecond - 1) }
 
 // tick returns the last whole millisecond at d.
 func tick(d time.Duration) int64 { return int64(d / time.Millisecond) }
@@ -180,17 +227,15 @@ func (w *wheel) advance(now int64) {
 func (w *wheel) deal(level, slot int) {
 	w.used[level] &^= 1 << slot
 	from := &w.slots[level][slot]
-	var far timers // A timer beyond the reach comes back to this very slot.
-	for t := from.head; t != nil; t = from.head {
-		from.remove(t)
-		far.push(t)
-	}
-	for t := far.head; t != nil; t = far.head {
-		far.remove(t)
+	t := from.head
+	from.head = nil // Empty first: a timer beyond the reach comes back to this very slot.
+	for t != nil {
+		next := t.next
 		if t.when <= w.now {
 			w.expired.push(t)
 		} else {
 			w.place(t, t.when)
 		}
+		t = next
 	}
 }

@@ -120,3 +120,219 @@ func BenchmarkTimerReset(b *testing.B) {
 		timers[i%len(timers)].Reset(time.Duration(i%100000) * time.Millisecond)
 	}
 }
+
+// TestTimerStopsInside: Stop inside the function, twice, and of others that are due
+// in the same turn.
+func TestTimerStopsInside(t *testing.T) {
+	l, _ := handLoop(t)
+	runs := 0
+	var once, again, other *Timer
+	once = l.AfterFunc(time.Millisecond, nil, func() {
+		runs++
+		if once.Stop() || once.Stop() || once.Armed() {
+			t.Error("a timer that runs for the only time was still to run")
+		}
+	})
+	again = l.Every(time.Millisecond, nil, func() {
+		runs++
+		if !again.Armed() || !again.Stop() || again.Stop() || again.Armed() {
+			t.Error("Stop inside a periodic timer does not say that it was armed, or says it twice")
+		}
+		if !other.Stop() || other.Stop() {
+			t.Error("a timer that is due in this turn was not armed, or is still")
+		}
+	})
+	other = l.AfterFunc(time.Millisecond, nil, func() { t.Error("a stopped timer ran") })
+	turnUntil(t, l, "timers", func() bool { return l.wheel.armed == 0 })
+	if runs != 2 {
+		t.Errorf("%d runs, want 2", runs)
+	}
+}
+
+// TestEvery turns a loop whose clock the test moves. Late, a periodic timer runs
+// once and keeps to its grid: workerman 2.7, where one delay shifts all later ticks.
+func TestEvery(t *testing.T) {
+	l, _ := handLoop(t)
+	now := time.Duration(0)
+	l.clock = func() time.Duration { return now }
+	var at []time.Duration
+	tm := l.Every(10*time.Millisecond+300*time.Microsecond, nil, func() { at = append(at, now) })
+	until := func(end time.Duration) {
+		for now < end {
+			now = min(end, now+time.Millisecond)
+			if err := l.Turn(0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ms := func(list ...int) (times []time.Duration) {
+		for _, n := range list {
+			times = append(times, time.Duration(n)*time.Millisecond)
+		}
+		return times
+	}
+	until(63 * time.Millisecond)
+	if want := ms(11, 21, 31, 42, 52, 62); !slices.Equal(at, want) {
+		t.Errorf("ran at %v, want %v", at, want)
+	}
+	at = nil
+	now = 100*time.Millisecond - time.Millisecond // Four are missed, the last one was due at 92.7 ms.
+	until(125 * time.Millisecond)
+	if want := ms(100, 103, 114, 124); !slices.Equal(at, want) {
+		t.Errorf("after a delay it ran at %v, want %v", at, want)
+	}
+	at = nil
+	tm.Reset(2 * time.Millisecond)
+	until(140 * time.Millisecond)
+	if want := ms(127, 138); !slices.Equal(at, want) {
+		t.Errorf("after Reset it ran at %v, want %v", at, want)
+	}
+	at = nil
+	if !tm.Stop() || tm.Stop() || tm.Armed() {
+		t.Error("Stop does not say whether the timer was armed")
+	}
+	if until(200 * time.Millisecond); at != nil {
+		t.Errorf("a stopped timer ran at %v", at)
+	}
+}
+
+// TestEveryInside resets, stops and panics inside the function.
+func TestEveryInside(t *testing.T) {
+	l, _ := handLoop(t)
+	var a, b *Timer
+	runs := [3]int{}
+	a = l.Every(time.Millisecond, nil, func() {
+		if runs[0]++; runs[0] == 3 {
+			a.Stop()
+			a.Reset(5 * time.Millisecond)
+		}
+		if runs[0] == 6 {
+			a.Reset(time.Millisecond)
+			a.Stop()
+		}
+	})
+	owner := &sink{}
+	b = l.Every(time.Microsecond, owner, func() { // A millisecond, really.
+		if runs[1]++; runs[1] == 4 {
+			panic("the fourth time")
+		}
+	})
+	c := l.Every(-1, nil, func() { runs[2]++ })
+	turnUntil(t, l, "the end of two", func() bool { return !a.Armed() && !b.Armed() && runs[2] == 20 })
+	c.Stop()
+	if runs[0] != 6 || runs[1] != 4 || owner.panics != 1 {
+		t.Errorf("%d runs, want 6 and 4; the owner heard of %d panics", runs, owner.panics)
+	}
+	if b.Stop() || l.wheel.armed != 0 {
+		t.Errorf("a timer whose function has panicked is armed; %d are", l.wheel.armed)
+	}
+}
+
+// TestMillionTimers has a million, due at random, of which a third is stopped and a
+// third is reset; what is due runs, once, in order, and others have their turns
+// while ten thousand run that are due at once.
+func TestMillionTimers(t *testing.T) {
+	l, _ := handLoop(t)
+	const n = 1_000_000
+	rng := rand.New(rand.NewPCG(1, 2))
+	timers := make([]*Timer, n)
+	ran, last := 0, int64(0)
+	for i := range timers {
+		timers[i] = l.AfterFunc(time.Duration(rng.IntN(3_600_000))*time.Millisecond, nil, func() {
+			if ran++; timers[i].when < last {
+				t.Errorf("timer %d of tick %d ran behind one of %d", i, timers[i].when, last)
+			}
+			last = timers[i].when
+		})
+	}
+	if s := l.stats(); s.Timers != n {
+		t.Errorf("%d armed", s.Timers)
+	}
+	want := n
+	for i := range timers {
+		switch i % 3 {
+		case 0:
+			timers[i].Stop()
+			want--
+		case 1:
+			timers[i].Reset(time.Hour + time.Duration(i%60_000)*time.Millisecond)
+		}
+	}
+	for l.wheel.armed > 0 {
+		if err := l.Turn(time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ran != want {
+		t.Errorf("%d ran, want %d", ran, want)
+	}
+	ran = 0
+	for range 10_000 {
+		l.AfterFunc(time.Millisecond, nil, func() { ran++ })
+	}
+	turnUntil(t, l, "the first of many", func() bool { return ran > 0 })
+	if ran > expireMost {
+		t.Errorf("%d timers ran in one turn, want at most %d", ran, expireMost)
+	}
+	turnUntil(t, l, "the rest", func() bool { return ran == 10_000 })
+}
+
+// million arms as many timers, spread over a minute.
+func million(b *testing.B, l *Loop) []*Timer {
+	b.Helper()
+	timers := make([]*Timer, 1<<20)
+	for i := range timers {
+		timers[i] = l.AfterFunc(time.Minute+time.Duration(i*7919%60_000)*time.Millisecond, nil, func() {})
+	}
+	return timers
+}
+
+// BenchmarkTimerAdd arms and allocates a timer beside a million.
+func BenchmarkTimerAdd(b *testing.B) {
+	l, _ := handLoop(b)
+	million(b, l)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		l.AfterFunc(time.Duration(i%60_000)*time.Millisecond, nil, func() {})
+	}
+}
+
+// BenchmarkTimerStop stops one of a million and arms it again.
+func BenchmarkTimerStop(b *testing.B) {
+	l, _ := handLoop(b)
+	timers := million(b, l)
+	rng := rand.New(rand.NewPCG(1, 2))
+	order := rng.Perm(len(timers))
+	for i := 0; b.Loop(); i++ {
+		timers[order[i%len(order)]].Stop()
+		if i%len(order) == len(order)-1 {
+			b.StopTimer()
+			for _, t := range timers {
+				t.Reset(time.Minute)
+			}
+			b.StartTimer()
+		}
+	}
+}
+
+// BenchmarkTimerExpire runs timers that are due, with what the wheel deals out before.
+func BenchmarkTimerExpire(b *testing.B) {
+	l, _ := handLoop(b)
+	ran := 0
+	fn := func() { ran++ }
+	for b.Loop() {
+		if l.wheel.armed == 0 {
+			b.StopTimer()
+			for i := range 1 << 20 {
+				l.AfterFunc(time.Duration(i*7919%60_000)*time.Millisecond, nil, fn)
+			}
+			b.StartTimer()
+		}
+		for before := ran; ran == before; {
+			if err := l.Turn(time.Hour); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(ran), "ns/timer")
+}
