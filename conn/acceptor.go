@@ -20,9 +20,6 @@ const (
 // acceptTurn is how many connections an acceptor with a limit takes in one turn.
 const acceptTurn = 64
 
-// pollIn is POLLIN of poll(2): somebody waits to be accepted.
-const pollIn = 1
-
 // acceptor is a listener on one loop.
 //
 // Without a limit it has an Accept with the engine, which takes whoever comes.

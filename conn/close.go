@@ -120,7 +120,7 @@ func (c *Conn) closeFor(reason Reason, err error) {
 
 // end stops everything; OnClose follows when all operations are home.
 func (c *Conn) end(reason Reason, op string, err error, reset bool) {
-	if c.state >= ending {
+	if c.state >= ending || c.dial != nil && c.dial.lose(reason, op, err, reset) {
 		return
 	}
 	f := c.begin()
@@ -128,6 +128,14 @@ func (c *Conn) end(reason Reason, op string, err error, reset bool) {
 	f.stopTimer()
 	c.shutSends(ending)
 	c.touch()
+	if c.dial != nil {
+		c.dial.stop()
+	}
+	c.recall(reset)
+}
+
+// recall calls the operations in flight home.
+func (c *Conn) recall(reset bool) {
 	if c.armed && !c.cancelling {
 		c.cancelling = true
 		c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Recv})
@@ -141,7 +149,7 @@ func (c *Conn) end(reason Reason, op string, err error, reset bool) {
 			c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Poll})
 		}
 	}
-	if reset {
+	if reset && c.fd >= 0 {
 		c.submit(aio.Op{Kind: aio.Reset})
 	}
 }
@@ -190,6 +198,10 @@ func (c *Conn) home() bool {
 
 // proceed takes the steps of the close that can be taken now.
 func (c *Conn) proceed() {
+	if c.offline {
+		c.dial.proceed()
+		return
+	}
 	if c.state == shut || c.state == closing {
 		if c.flushed() {
 			c.finish()
@@ -284,9 +296,16 @@ func (c *Conn) complete() {
 		c.gate.close()
 	}
 	f.lost += c.Pending() + c.Ahead()
+	if c.dial != nil {
+		f.lost += c.dial.back.lost
+		c.dial.back.lost = 0 // It is counted there from now on.
+	}
+	err := f.result() // One value for all who are told.
+	if c.dial != nil {
+		defer c.dial.over(err)
+	}
 	c.dropParked()
 	defer c.depart()
-	err := f.result() // One value for all who are told.
 	defer func() { c.hooks.handler.OnClose(c, err) }()
 	defer func() { c.mournersTold(err) }()
 	defer c.lastRooms()
@@ -317,7 +336,7 @@ func (c *Conn) depart() {
 	defer c.final.exit.tell(c)
 	if c.final.reason == Detached {
 		c.submit(aio.Op{Kind: aio.Forget})
-	} else {
+	} else if c.fd >= 0 {
 		c.submit(aio.Op{Kind: aio.Close})
 	}
 	c.loop.Detach(c.token)

@@ -36,6 +36,7 @@ type Conn struct {
 	clock  *clock    // while it has deadlines or timers
 	beside *beside   // once a part of the library has to do with it
 	joined *joined   // once it has joined a topic
+	dial   *dialing  // until it is connected, with Reconnect always
 	user   any
 
 	id                uint64
@@ -47,6 +48,7 @@ type Conn struct {
 	fd                int32
 
 	state      state
+	offline    bool  // no socket is connected
 	touched    bool  // will be flushed at the end of the turn
 	full       bool  // OnFull has run and OnDrain has not
 	remark     bool  // the marks have changed: look whether they ask for a hook
@@ -190,6 +192,9 @@ func (c *Conn) LocalAddr() Addr { return c.addresses().local }
 func (c *Conn) RemoteAddr() Addr { return c.addresses().remote }
 
 func (c *Conn) addresses() *addrs {
+	if c.offline {
+		return &addrs{}
+	}
 	if c.addrs == nil {
 		c.addrs = &addrs{}
 		if c.state < closed {
@@ -212,6 +217,9 @@ func (c *Conn) Stats() Stats {
 	}
 	if c.final != nil {
 		s.LostBytes = uint64(c.final.lost)
+	}
+	if c.dial != nil {
+		s.LostBytes += uint64(c.dial.back.lost)
 	}
 	return s
 }

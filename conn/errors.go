@@ -28,20 +28,30 @@ const (
 	Rejected
 	// Closed: the connection takes no more. Nothing was taken.
 	Closed
+	// TooLong: no datagram can carry that many bytes to that address. Nothing
+	// was taken. Streams do not answer it.
+	TooLong
 )
 
 // String returns the name of the answer.
 func (s Status) String() string {
-	return [...]string{"queued", "full", "rejected", "closed"}[s&3]
+	names := [...]string{"queued", "full", "rejected", "closed", "too long"}
+	if int(s) < len(names) {
+		return names[s]
+	}
+	return "unknown"
 }
 
-// Err returns nil for what was taken, else ErrSendBufferFull or ErrClosed.
+// Err returns nil for what was taken, else ErrSendBufferFull, ErrClosed or the
+// errno EMSGSIZE.
 func (s Status) Err() error {
 	switch s {
 	case Rejected:
 		return ErrSendBufferFull
 	case Closed:
 		return ErrClosed
+	case TooLong:
+		return syscall.EMSGSIZE
 	}
 	return nil
 }
@@ -84,6 +94,14 @@ const (
 	ReadTimeout                    // Deadlines.Read ran out
 	HandshakeTimeout               // Deadlines.Handshake ran out
 	PipeBroken                     // the other end of a Pipe failed
+
+	// Those of a connection that was dialed; the cause is a *DialError.
+
+	Refused        // nobody listens there
+	ConnectTimeout // no answer in time
+	Unreachable    // no way to that address
+	Unresolved     // the name has no address
+	Cancelled      // given up here before it was connected
 )
 
 // reasonNames are the reasons as the event log of the command writes them.
@@ -105,6 +123,11 @@ var reasonNames = [...]string{
 	ReadTimeout:      "read_timeout",
 	HandshakeTimeout: "handshake_timeout",
 	PipeBroken:       "pipe_broken",
+	Refused:          "refused",
+	ConnectTimeout:   "connect_timeout",
+	Unreachable:      "unreachable",
+	Unresolved:       "unresolved",
+	Cancelled:        "cancelled",
 }
 
 // String returns the reason as the event log of the command writes it.

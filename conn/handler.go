@@ -83,6 +83,7 @@ type Funcs struct {
 	EOF   func(c *Conn)
 	Error func(c *Conn, err error)
 	Close func(c *Conn, err error)
+	Retry func(c *Conn, r Retry)
 	// Timeout is OnTimeout of [TimeoutHandler].
 	Timeout func(c *Conn, which Reason) (extend bool)
 }
@@ -117,13 +118,14 @@ type hooks struct {
 	eof     func(*Conn)
 	err     func(*Conn, error)
 	leave   func(*Conn)
+	retry   func(*Conn, Retry)
 	timeout func(*Conn, Reason) bool
 }
 
 func newHooks(h Handler) *hooks {
 	k := &hooks{handler: h}
 	if f, ok := h.(*Funcs); ok {
-		k.full, k.drain, k.eof, k.err, k.timeout = f.Full, f.Drain, f.EOF, f.Error, f.Timeout
+		k.full, k.drain, k.eof, k.err, k.retry, k.timeout = f.Full, f.Drain, f.EOF, f.Error, f.Retry, f.Timeout
 		return k
 	}
 	if f, ok := h.(FullHandler); ok {
@@ -140,6 +142,9 @@ func newHooks(h Handler) *hooks {
 	}
 	if l, ok := h.(LeaveHandler); ok {
 		k.leave = l.OnLeave
+	}
+	if r, ok := h.(RetryHandler); ok {
+		k.retry = r.OnRetry
 	}
 	if t, ok := h.(TimeoutHandler); ok {
 		k.timeout = t.OnTimeout

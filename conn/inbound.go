@@ -50,7 +50,7 @@ func (c *Conn) received(done *aio.Completion) {
 	if done.Final {
 		c.armed, c.cancelling = false, false
 	}
-	if c.state >= ending {
+	if c.state >= ending || c.offline {
 		c.proceed()
 		return
 	}
@@ -139,6 +139,8 @@ func (c *Conn) handParked() {
 	c.eofHeard = true
 	switch {
 	case c.state == closing:
+	case c.dial != nil && c.state == open:
+		c.dial.endOfFile()
 	case c.beside != nil && c.beside.inlet != nil:
 		c.beside.inlet.eof(c)
 	default:
@@ -173,7 +175,7 @@ func (c *Conn) dropParked() {
 // listens or input is to be discarded, cancelled while reading is paused, and
 // when it is of the kind for little while the peer sends much.
 func (c *Conn) armOrCancel() {
-	if c.state >= ending {
+	if c.state >= ending || c.offline {
 		return
 	}
 	want := !c.eof && (c.state == closing || !c.ReadPaused() && len(c.parked) == 0)

@@ -35,6 +35,7 @@ type outbound struct {
 	passed   []*stream // read to their end, and not all told
 	ahead    int       // bytes of streams in q that the kernel has not taken
 	polling  bool      // a Poll for room in the socket is in flight
+	bounds   *bounds   // of the messages, if somebody drops whole ones
 }
 
 // loan is one zero-copy send that has not given its bytes back.
@@ -53,9 +54,20 @@ func (c *Conn) outbox() *outbound {
 		} else {
 			c.out = &outbound{}
 		}
+		if c.dial.keeps() {
+			c.out.bounds = &bounds{}
+		}
 		c.out.op = aio.Op{Token: c.token, Kind: aio.Send, FD: c.fd, Out: c.out.op.Out}
 	}
 	return c.out
+}
+
+// next returns the queue that a message of n bytes joins now.
+func (o *outbound) next(n int) *sendq {
+	if o.bounds != nil {
+		o.bounds.add(n)
+	}
+	return o.end()
 }
 
 // spareMost and spareList bound what a host keeps for later: so many, with
@@ -102,7 +114,7 @@ func (c *Conn) Send(b *buf.Buf) Status {
 // where that is cheaper, or saves memory.
 func (c *Conn) join(b *buf.Buf) {
 	o := c.outbox()
-	q := o.end()
+	q := o.next(b.Len())
 	if tail := q.room(); tail != nil && (b.Len() <= small || o.stuck || q != &o.q) && b.Len() <= len(tail.Room()) {
 		tail.Append(b.Bytes())
 		b.Release()
@@ -164,7 +176,7 @@ func (c *Conn) SendShared(s *buf.Shared) Status {
 	if status != Queued || s.Len() == 0 {
 		return status
 	}
-	c.outbox().end().push(entry{ext: s.Bytes(), shared: s.Retain()})
+	c.outbox().next(s.Len()).push(entry{ext: s.Bytes(), shared: s.Retain()})
 	return c.admitted()
 }
 
@@ -185,7 +197,7 @@ func (c *Conn) SendBytes(p []byte, done func()) Status {
 		c.touch()
 		return Queued
 	}
-	o.end().push(entry{ext: p, done: done})
+	o.next(len(p)).push(entry{ext: p, done: done})
 	return c.admitted()
 }
 
@@ -218,6 +230,7 @@ func (c *Conn) store(n int, v [][]byte) bool {
 	if !ok {
 		return false
 	}
+	c.out.next(n)
 	for _, p := range v {
 		for len(p) > 0 {
 			if len(roomOf(tail)) == 0 {
@@ -269,7 +282,7 @@ func (c *Conn) offer() {
 		return
 	}
 	c.host.share.del(c)
-	for !o.sending && !o.stuck && !o.q.empty() && c.state < ending {
+	for !o.sending && !o.stuck && !o.q.empty() && c.state < ending && !c.offline {
 		op := &o.op
 		var want int
 		op.Flags = 0
@@ -295,6 +308,9 @@ func (c *Conn) took(n int) {
 	if streamed > 0 {
 		c.countAhead(-streamed)
 	}
+	if o.bounds != nil {
+		o.bounds.take(n - streamed)
+	}
 	c.bytesOut += uint64(n)
 	c.credit(n - streamed)
 	if f := c.final; f != nil && n > 0 {
@@ -312,6 +328,9 @@ func (c *Conn) pump() {
 		return
 	}
 	c.host.share.del(c)
+	if c.offline {
+		return
+	}
 	if o.sending {
 		c.hurry()
 		return
@@ -407,7 +426,7 @@ func (c *Conn) sent(done *aio.Completion) {
 	if done.Final {
 		c.repaid(done)
 	}
-	if c.state >= ending {
+	if c.state >= ending || c.offline {
 		c.proceed()
 		return
 	}

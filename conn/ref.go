@@ -23,7 +23,7 @@ type Ref struct{ g *gate }
 // Ref returns the handle to keep on other goroutines.
 func (c *Conn) Ref() Ref {
 	if c.gate == nil {
-		g := &gate{remote: c.loop.Remote(), token: c.token, id: c.id, shut: c.state != open, closed: c.state == closed}
+		g := &gate{remote: c.loop.Remote(), token: c.token, id: c.id, shut: c.state != open, closed: c.state == closed, whole: c.dial.keeps()}
 		g.fn = g.deliver
 		g.pending.Store(int64(c.pending))
 		g.setMarks(*c.marks)
@@ -108,6 +108,7 @@ type gate struct {
 	shut     bool // takes no more sends: a Close is under way
 	closed   bool
 	posted   bool   // fn is in the loop's mailbox
+	whole    bool   // messages must not be merged
 	items    []item // and data: what has come, in order
 	data     []byte
 	spare    []item // done with
@@ -187,7 +188,7 @@ func (g *gate) put(i item, data []byte) Status {
 	case i.kind == itemSend && i.n == 0:
 		return g.answer() // Taken: no limit counts it, so it must not wait here.
 	}
-	if n := len(g.items); n > 0 && i.copied() && g.items[n-1].copied() {
+	if n := len(g.items); n > 0 && i.copied() && g.items[n-1].copied() && !g.whole {
 		g.items[n-1].n += i.n // A stream: they go out as one, and cost no more than their bytes.
 	} else {
 		g.items = append(g.items, i)
@@ -326,7 +327,7 @@ func (c *Conn) mailed(it item, p []byte) {
 	switch {
 	case c.state >= ending: // Stays pending, and is lost with the rest.
 	case it.shared != nil:
-		c.outbox().end().push(entry{ext: it.shared.Bytes(), shared: it.shared})
+		c.outbox().next(it.n).push(entry{ext: it.shared.Bytes(), shared: it.shared})
 		it.shared, taken = nil, true
 	default:
 		taken = c.store(it.n, c.host.single(p))

@@ -175,6 +175,14 @@ func (q *sendq) nextDone() func() {
 	return done
 }
 
+// waiting returns the bytes that the kernel has not taken.
+func (q *sendq) waiting() (n int) {
+	for i := q.next; i < len(q.list); i++ {
+		n += q.list[i].len() - q.list[i].taken
+	}
+	return n
+}
+
 // drop gives everything back, sent or not. No loan may be open.
 func (q *sendq) drop() {
 	for ; q.head < len(q.list); q.head++ {

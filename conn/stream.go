@@ -253,7 +253,7 @@ func (c *Conn) awaitSocket() {
 // polled settles the completion of that.
 func (c *Conn) polled() {
 	c.out.polling = false
-	if c.state >= ending {
+	if c.state >= ending || c.offline {
 		c.proceed()
 		return
 	}

@@ -14,6 +14,10 @@ func (l *Loop) Remote() Remote { return Remote{l} }
 // ID returns the number of the loop in its group.
 func (r Remote) ID() int { return r.l.id }
 
+// Done returns a channel that is closed when the loop has ended, and nothing runs
+// on it any more.
+func (r Remote) Done() <-chan struct{} { return r.l.gone }
+
 // Post has fn run on the loop, in the order of the posts, and reports whether
 // the loop will still take it: false once the loop has ended. Posts of one
 // turn wake a sleeping loop once.
