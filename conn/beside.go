@@ -27,6 +27,10 @@ type inlet interface {
 	eof(c *Conn)               // as OnEOF
 }
 
+// ender is an inlet that hears of a Close and its kin at once. What is parked
+// then is lost to it.
+type ender interface{ ending(c *Conn) }
+
 // mourner hears of the end of a connection: all its operations are home, and
 // OnClose, which is told err, is next.
 type mourner interface{ closed(c *Conn, err error) }

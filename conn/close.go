@@ -178,6 +178,11 @@ func (c *Conn) shutSends(to state) {
 	if to >= closing && c.clock != nil {
 		c.clock.stop()
 	}
+	if b := c.beside; b != nil && to >= closing {
+		if e, ok := b.inlet.(ender); ok { // Before a Ref hears of it.
+			e.ending(c)
+		}
+	}
 	if c.gate != nil {
 		c.gate.shutSends()
 	}

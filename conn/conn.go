@@ -49,7 +49,6 @@ type Conn struct {
 
 	state      state
 	offline    bool  // no socket is connected
-	unix       bool  // it is a unix socket
 	touched    bool  // will be flushed at the end of the turn
 	full       bool  // OnFull has run and OnDrain has not
 	remark     bool  // the marks have changed: look whether they ask for a hook
@@ -141,7 +140,7 @@ func (h *host) open(fd int) *Conn { return h.openWith(fd, nil) }
 
 // openWith opens a connection whose first input is heard.
 func (h *host) openWith(fd int, heard []byte) *Conn {
-	c := &Conn{loop: h.loop, host: h, hooks: h.hooks, marks: &h.marks, fd: int32(fd), id: h.loop.NextID(), unix: h.unix}
+	c := &Conn{loop: h.loop, host: h, hooks: h.hooks, marks: &h.marks, fd: int32(fd), id: h.loop.NextID()}
 	c.token = h.loop.Attach(c)
 	if h.count != nil {
 		h.count(1)
@@ -149,7 +148,10 @@ func (h *host) openWith(fd int, heard []byte) *Conn {
 	h.loop.As(c)
 	c.touch() // Arms the receive, unless OnOpen pauses or closes.
 	c.parkBytes(heard)
-	c.startClock()
+	if h.timed {
+		c.clock = newClock(h.loop.Now(), h.cfg.deadlines())
+		c.wind()
+	}
 	c.hooks.handler.OnOpen(c)
 	return c
 }

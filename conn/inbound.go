@@ -39,6 +39,7 @@ const (
 	byPipe                      // the other end of a Pipe is full
 	byUnread                    // Unread, until the next turn
 	byExit                      // Detach
+	byBridge                    // a NetConn has much that is not read
 )
 
 func (c *Conn) hold(why pauses) { c.paused |= why }
@@ -182,12 +183,8 @@ func (c *Conn) armOrCancel() {
 	switch {
 	case want && !c.armed:
 		op := aio.Op{Kind: aio.Recv}
-		c.armed, c.armedBulk = true, c.bulk
-		switch {
-		case c.bulk:
+		if c.armed, c.armedBulk = true, c.bulk || c.host.unix; c.armedBulk {
 			op.Flags = aio.Bulk
-		case c.unix:
-			op.Flags = aio.Once
 		}
 		c.submit(op)
 	case c.armed && !c.cancelling && (!want || c.bulk && !c.armedBulk):
