@@ -184,7 +184,7 @@ func (c *Conn) shutSends(to state) {
 		}
 	}
 	if c.gate != nil {
-		c.gate.shutSends()
+		c.gate.shutSends(to)
 	}
 }
 
@@ -298,7 +298,7 @@ func (c *Conn) complete() {
 	c.state = closed
 	f.stopTimer()
 	if c.gate != nil {
-		c.gate.close()
+		c.lastMail(c.gate.close())
 	}
 	f.lost += c.Pending() + c.Ahead()
 	if c.dial != nil {
@@ -320,6 +320,7 @@ func (c *Conn) complete() {
 	}
 	if c.gate != nil && c.gate.budget != nil {
 		c.gate.budget.leave(c.gate)
+		c.gate.budget.tell()
 	}
 	if c.out != nil {
 		c.lastDones()

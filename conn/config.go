@@ -30,6 +30,15 @@ const (
 	// CloseSlow refuses the message and aborts the connection, with reason
 	// SlowPeer.
 	CloseSlow
+	// DropOldest takes the message, and drops older ones for it: whole queued
+	// messages of which nothing was sent, from the oldest on, until there is room.
+	// For feeds in which the newest counts. It refuses only when dropping would
+	// not make room. Messages dropped are counted; what a protocol compresses with
+	// a window over many messages cannot bear it.
+	DropOldest
+	// Block makes a goroutine that comes through a Ref wait for room, as
+	// Ref.WriteBlock does. On a loop it is Reject.
+	Block
 )
 
 // Config shapes the connections of a listener. The zero value works.
@@ -170,7 +179,7 @@ func (c Config) Check() (Config, error) {
 	if err := c.deadlines().check(); err != nil {
 		return c, err
 	}
-	if c.SlowPeer > CloseSlow {
+	if c.SlowPeer > Block {
 		return c, fmt.Errorf("conn: unknown slow-peer policy %d", c.SlowPeer)
 	}
 	if err := c.Budget.check(); err != nil {
