@@ -15,8 +15,8 @@ import (
 	"github.com/penstock-go/penstock/reactor"
 )
 
-// until turns the loop until ok, which other goroutines bring about.
-func (r *rig) until(what string, ok func() bool) {
+// waitFor turns the loop until ok, which other goroutines bring about.
+func (r *rig) waitFor(what string, ok func() bool) {
 	r.t.Helper()
 	for deadline := time.Now().Add(testutil.Timeout(20 * time.Second)); !ok(); {
 		if time.Now().After(deadline) {
@@ -46,7 +46,7 @@ func (r *rig) waiters(ctx context.Context, count, n int) (answers chan error, do
 			answers <- err
 		}()
 		<-began
-		r.until("a waiter more", func() bool { return conn.Waiting(ref) == i+1 })
+		r.waitFor("a waiter more", func() bool { return conn.Waiting(ref) == i+1 })
 	}
 	return answers, func() []int {
 		mu.Lock()
@@ -115,7 +115,7 @@ func TestWriteBlockEnds(t *testing.T) {
 		answers, _ := r.waiters(ctx, 3, 8)
 		before := r.c.Stats()
 		tc.end(r)
-		r.until(what, func() bool { return len(answers) == 3 })
+		r.waitFor(what, func() bool { return len(answers) == 3 })
 		for range 3 {
 			if err := <-answers; !errors.Is(err, tc.want) || tc.want == nil && err != nil {
 				t.Errorf("%s: %v", what, err)
@@ -146,7 +146,7 @@ func TestWriteBlockInBudget(t *testing.T) {
 		t.Fatal("went ahead without a budget")
 	}
 	p.all[2].c.Abort()
-	p.until("room", func() bool { return len(one) == 2 && len(two) == 2 })
+	p.waitFor("room", func() bool { return len(one) == 2 && len(two) == 2 })
 	for range 2 {
 		if a, b := <-one, <-two; a != nil || b != nil {
 			t.Errorf("%v, %v", a, b)
@@ -204,9 +204,9 @@ func TestPolicyBlock(t *testing.T) {
 		}
 		ref, answer := r.c.Ref(), make(chan conn.Status, 1)
 		go func() { answer <- m.send(r.c, numbered(0, 8)) }() // Only the gate of c is touched.
-		r.until("wait", func() bool { return conn.Waiting(ref) == 1 })
+		r.waitFor("wait", func() bool { return conn.Waiting(ref) == 1 })
 		r.peer.AutoRead(true)
-		r.until("room", func() bool { return len(answer) == 1 })
+		r.waitFor("room", func() bool { return len(answer) == 1 })
 		if s := <-answer; s > conn.Full {
 			t.Errorf("%s: %v", m.name, s)
 		}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/reactor"
 )
 
 // What a policy or a budget takes from the middle of a queue, and how a queue that
@@ -134,3 +135,39 @@ func (q *sendq) unpack(i int, small *buf.Pool) int {
 	q.list = slices.Replace(q.list, i, i+1, fresh[:n]...)
 	return n - 1
 }
+
+// window is about how much the next send may have. What is with the kernel of a
+// connection that is stuck can neither be dropped nor given back, so where a policy
+// may ask for that it is little: when the socket has room again, the rest follows.
+func (c *Conn) window() int {
+	o, b := c.out, c.host.cfg.Budget
+	switch {
+	case !o.stuck:
+	case c.host.cfg.SlowPeer == DropOldest && o.q.list[o.q.next].of == nil:
+		return o.bounds.first()
+	case b != nil && b.policy == BudgetClose:
+		return reactor.SmallBlock
+	}
+	return sendBytes
+}
+
+// firstBytes cuts out, which has n bytes, down to most.
+func firstBytes(out [][]byte, n, most int) ([][]byte, int) {
+	if n <= most {
+		return out, n
+	}
+	last := &out[len(out)-1] // gather stops at the piece that passes most.
+	*last = (*last)[:len(*last)-(n-most)]
+	return out, most
+}
+
+// squeeze packs what waits in a queue that the kernel does not take: with a budget
+// so that it costs little more than its bytes.
+func (c *Conn) squeeze(q *sendq) {
+	if from := q.squeeze(c.smallBlock); c.host.cfg.Budget != nil {
+		q.pack(from, c.loop.Small())
+	}
+}
+
+// isPacked reports whether new bytes are to be packed at once.
+func (c *Conn) isPacked() bool { return c.out.stuck && c.host.cfg.Budget != nil }

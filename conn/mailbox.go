@@ -23,8 +23,9 @@ const (
 // item is one thing in the mailbox of a connection.
 type item struct {
 	kind   itemKind
-	how    how // itemClose
-	n      int // itemSend: bytes of shared, of lent, or the next ones of the data
+	how    how  // itemClose
+	vital  bool // DropOldest leaves it
+	n      int  // itemSend: bytes of shared, of lent, or the next ones of the data
 	shared *buf.Shared
 	lent   *lent
 	do     func(*Conn)
@@ -83,7 +84,7 @@ func (m *mailbox) put(i item, merge bool) {
 func (m *mailbox) drop() (n int, ok bool) {
 	for ; m.oldest < len(m.items); m.oldest++ {
 		i := &m.items[m.oldest]
-		if i.kind != itemSend || i.n == 0 {
+		if i.kind != itemSend || i.n == 0 || i.vital {
 			continue
 		}
 		if n = i.n; i.copied() {

@@ -95,6 +95,11 @@ func (c *Conn) trim(n int) {
 // mailed queues one message that was admitted when it was posted.
 func (c *Conn) mailed(it item, p []byte) {
 	taken := false
+	if it.vital && c.state < ending {
+		b := c.outbox().bounds
+		b.keep(true)
+		defer b.keep(false)
+	}
 	switch {
 	case c.state >= ending: // Stays pending, and is lost with the rest.
 		c.tellLater(it.lent)

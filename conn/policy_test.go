@@ -328,3 +328,34 @@ func TestDropOldestBesideStreams(t *testing.T) {
 		t.Errorf("the messages are %v", list)
 	}
 }
+
+// TestDropOldestLeavesPipes pipes a stream into a connection that drops its oldest
+// messages: those are its handler's, and of the stream nothing is missing.
+func TestDropOldestLeavesPipes(t *testing.T) {
+	to := newRig(t, 64, feed(400, 1000), nil)
+	to.stuff()
+	from := to.second(marks(1000, 0, 1000), nil)
+	if _, err := conn.Pipe(from.c, to.c, conn.PipeConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	data := bytes.Repeat([]byte{0xff}, 300)
+	from.peer.Feed(data)
+	to.turns(5)
+	for k := range 100 {
+		_, _ = to.c.Write(numbered(k, 50))
+		to.turn()
+	}
+	if s := to.c.Stats(); s.Dropped < 80 {
+		t.Errorf("%+v", s)
+	}
+	from.peer.CloseWrite()
+	to.peer.AutoRead(true)
+	to.turns(50)
+	to.peer.CloseWrite()
+	from.peer.AutoRead(true)
+	to.settle("close", func() bool { return to.isClosed() && from.isClosed() })
+	to.finish()
+	if n := bytes.Count(to.peer.Received(), []byte{0xff}); n < len(data) {
+		t.Errorf("%d bytes of the stream arrived, want %d", n, len(data))
+	}
+}
