@@ -275,10 +275,13 @@ func (c *Conn) Complete(_ *reactor.Loop, done *aio.Completion) {
 
 // Stop implements reactor.Sink. It is not for users.
 func (c *Conn) Stop(_ *reactor.Loop, hard bool) {
-	if hard {
+	switch {
+	case hard:
 		// What the kernel has taken it still delivers, unless we reset it.
 		c.end(Shutdown, "", nil, !c.flushed())
-	} else {
+	case c.hooks.stop != nil && c.state < closing:
+		c.hooks.stop(c)
+	default:
 		c.Close()
 	}
 }

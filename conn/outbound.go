@@ -133,21 +133,29 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 
 // Writev copies the pieces of v and queues them as one message; see Write.
 func (c *Conn) Writev(v [][]byte) (n int, err error) {
+	if s := c.SendVec(v); s >= Rejected {
+		return 0, s.Err()
+	}
+	for _, p := range v {
+		n += len(p)
+	}
+	return n, nil
+}
+
+// SendVec is Writev with the answer of a Send.
+func (c *Conn) SendVec(v [][]byte) Status {
+	n := 0
 	for _, p := range v {
 		n += len(p)
 	}
 	s := c.admit(n)
-	if s == Queued && n > 0 {
-		if c.store(n, v) {
-			s = c.admitted()
-		} else {
-			s = c.refund(n)
-		}
+	if s != Queued || n == 0 {
+		return s
 	}
-	if s >= Rejected {
-		return 0, s.Err()
+	if !c.store(n, v) {
+		return c.refund(n)
 	}
-	return n, nil
+	return c.admitted()
 }
 
 func (c *Conn) write(p []byte) Status {
