@@ -218,7 +218,7 @@ func (k *clock) took(c *Conn, n int) {
 	if n > 0 {
 		k.out = now
 	}
-	if c.Pending() == 0 {
+	if !c.owes() {
 		k.stuck = false
 		return
 	}

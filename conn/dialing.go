@@ -400,12 +400,12 @@ func (dl *dialing) proceed() {
 	switch f := c.final; {
 	case c.state == ending && c.home():
 		c.complete()
-	case c.state == closing && c.Pending() == 0: // Nothing is left to say.
+	case c.state == closing && c.drained(): // Nothing is left to say.
 		c.end(f.reason, f.op, f.err, false)
 	case c.state > open && c.state < ending && !dl.trying && c.home(): // Or nobody to say it to.
 		last := dl.back.last
 		c.end(last.reason, last.op, last.err, false)
-	case (c.state == closing || c.state == shut) && c.Pending() > 0:
+	case (c.state == closing || c.state == shut) && !c.drained():
 		if f.timer == nil || !f.timer.Armed() {
 			c.within(c.host.cfg.CloseTimeout)
 		}

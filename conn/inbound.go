@@ -39,7 +39,7 @@ const (
 	byPipe                      // the other end of a Pipe is full
 	byUnread                    // Unread, until the next turn
 	byExit                      // Detach
-	byBridge                    // a NetConn has much that is not read
+	bySplice                    // the kernel moves what comes
 )
 
 func (c *Conn) hold(why pauses) { c.paused |= why }
@@ -142,7 +142,7 @@ func (c *Conn) handParked() {
 	case c.state == closing:
 	case c.dial != nil && c.state == open:
 		c.dial.endOfFile()
-	case c.beside != nil && c.beside.inlet != nil:
+	case c.piped():
 		c.beside.inlet.eof(c)
 	default:
 		c.hearEOF()
