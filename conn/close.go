@@ -176,8 +176,13 @@ func (c *Conn) shutSends(to state) {
 	if to >= closing && c.clock != nil {
 		c.clock.stop()
 	}
+	if b := c.beside; b != nil && to >= closing {
+		if e, ok := b.inlet.(ender); ok { // Before a Ref hears of it.
+			e.ending(c)
+		}
+	}
 	if c.gate != nil {
-		c.gate.shutSends()
+		c.gate.shutSends(to)
 	}
 }
 
@@ -294,7 +299,7 @@ func (c *Conn) complete() {
 	c.state = closed
 	f.stopTimer()
 	if c.gate != nil {
-		c.gate.close()
+		c.lastMail(c.gate.close())
 	}
 	f.lost += c.Pending() + c.Ahead()
 	if c.dial != nil {
@@ -316,6 +321,7 @@ func (c *Conn) complete() {
 	}
 	if c.gate != nil && c.gate.budget != nil {
 		c.gate.budget.leave(c.gate)
+		c.gate.budget.tell()
 	}
 	if c.out != nil {
 		c.lastDones()

@@ -65,8 +65,8 @@ type Conn struct {
 
 // counts are the rare events of a connection.
 type counts struct {
-	full, drain, rejected, afterClose uint32
-	rejectedBytes                     uint64
+	full, drain, rejected uint32
+	rejectedBytes         uint64
 }
 
 // Stats is what a connection has counted.
@@ -76,8 +76,11 @@ type Stats struct {
 	Full, Drain   uint64 // hooks run
 	Rejected      uint64 // messages refused
 	RejectedBytes uint64
+	Dropped       uint64 // messages admitted, and dropped for newer ones; see DropOldest
+	DroppedBytes  uint64
 	AfterClose    uint64 // sends after the close
-	LostBytes     uint64 // admitted and not taken by the kernel; known in OnClose
+	LateBytes     uint64 // their bytes
+	LostBytes     uint64 // admitted, not dropped and not taken by the kernel; known in OnClose
 	PendingMax    int    // most bytes that were pending at once
 }
 
@@ -89,7 +92,10 @@ func (s *Stats) add(o Stats) {
 	s.Drain += o.Drain
 	s.Rejected += o.Rejected
 	s.RejectedBytes += o.RejectedBytes
+	s.Dropped += o.Dropped
+	s.DroppedBytes += o.DroppedBytes
 	s.AfterClose += o.AfterClose
+	s.LateBytes += o.LateBytes
 	s.LostBytes += o.LostBytes
 	s.PendingMax = max(s.PendingMax, o.PendingMax)
 }
@@ -211,10 +217,15 @@ func (c *Conn) Stats() Stats {
 		BytesIn: c.bytesIn, BytesOut: c.bytesOut, PendingMax: c.pendingMax,
 		Full: uint64(c.counts.full), Drain: uint64(c.counts.drain),
 		Rejected: uint64(c.counts.rejected), RejectedBytes: c.counts.rejectedBytes,
-		AfterClose: uint64(c.counts.afterClose),
+	}
+	if b := c.beside; b != nil {
+		s.Dropped, s.DroppedBytes = b.dropped.messages, b.dropped.bytes
+		s.AfterClose, s.LateBytes = b.late.messages, b.late.bytes
 	}
 	if c.gate != nil {
-		s.AfterClose += c.gate.late()
+		messages, bytes := c.gate.late()
+		s.AfterClose += messages
+		s.LateBytes += bytes
 	}
 	if c.final != nil {
 		s.LostBytes = uint64(c.final.lost)

@@ -39,6 +39,7 @@ const (
 	byPipe                      // the other end of a Pipe is full
 	byUnread                    // Unread, until the next turn
 	byExit                      // Detach
+	byBridge                    // a NetConn has much that is not read
 	bySplice                    // the kernel moves what comes
 )
 

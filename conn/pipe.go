@@ -263,7 +263,10 @@ func (e *pipeEnd) forward(in *buf.Buf) Status {
 		return Closed
 	}
 	far.charge(in.Len())
+	b := far.outbox().bounds
+	b.keep(true)
 	far.join(in)
+	b.keep(false)
 	far.loop.As(far)
 	s := far.admitted()
 	far.loop.As(e.c)
@@ -274,17 +277,11 @@ func (e *pipeEnd) forward(in *buf.Buf) Status {
 func (g *gate) force(p []byte) Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.shut {
+	if g.asked > notYet {
 		return Closed
 	}
 	g.charge(int64(len(p)))
-	if n := len(g.items); n > 0 && g.items[n-1].copied() {
-		g.items[n-1].n += len(p)
-	} else {
-		g.items = append(g.items, item{n: len(p)})
-	}
-	g.data = append(g.data, p...)
-	g.post()
+	g.keep(item{n: len(p), vital: true}, p, nil)
 	return g.answer()
 }
 

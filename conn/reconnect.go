@@ -46,7 +46,7 @@ type Reconnect struct {
 	// acknowledges. A SendFrom does not outlive a loss. Default: what is queued at
 	// the loss is dropped and counted.
 	//
-	// With Keep a message costs 8 bytes more while it waits.
+	// With Keep a message costs some bytes more while it waits.
 	Keep bool
 }
 
@@ -254,7 +254,7 @@ func (c *Conn) dropStreams(cause error) {
 		s.from.stop()
 		o.q.dones = append(o.q.dones, s.fail(cause))
 		o.q.dones = append(o.q.dones, s.behind.dones...)
-		for i := range s.behind.list {
+		for i := s.behind.next; i < len(s.behind.list); i++ {
 			o.q.push(s.behind.list[i])
 		}
 	}

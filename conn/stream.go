@@ -168,7 +168,7 @@ func (c *Conn) pass(s *stream) {
 	} else {
 		o.q.dones = append(o.q.dones, s.tell)
 	}
-	for i := range s.behind.list {
+	for i := s.behind.next; i < len(s.behind.list); i++ {
 		o.q.push(s.behind.list[i])
 	}
 	clear(s.behind.list)
@@ -193,6 +193,8 @@ func (c *Conn) countAhead(n int) {
 	if b := c.host.cfg.Budget; b != nil {
 		if t := b.total.Add(int64(n)); n > 0 {
 			b.note(t)
+		} else {
+			b.tell()
 		}
 	}
 }
@@ -294,6 +296,7 @@ func (c *Conn) dropOut(err error) {
 	}
 	c.countAhead(-o.ahead)
 	o.streams, o.passed = nil, nil
+	o.bounds.reset()
 }
 
 // fail notes why not all of s was sent, unless that is known, and returns how to
