@@ -145,8 +145,10 @@ func (c *Conn) recall(reset bool) {
 			c.hurry()
 			c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Send, Batch: o.op.Batch})
 		}
+		if o.polling {
+			c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Poll})
+		}
 	}
-	c.unawait(pollIn | pollOut)
 	if reset && c.fd >= 0 {
 		c.submit(aio.Op{Kind: aio.Reset})
 	}
@@ -176,13 +178,8 @@ func (c *Conn) shutSends(to state) {
 	if to >= closing && c.clock != nil {
 		c.clock.stop()
 	}
-	if b := c.beside; b != nil && to >= closing {
-		if e, ok := b.inlet.(ender); ok { // Before a Ref hears of it.
-			e.ending(c)
-		}
-	}
 	if c.gate != nil {
-		c.gate.shutSends(to)
+		c.gate.shutSends()
 	}
 }
 
@@ -190,16 +187,13 @@ func (c *Conn) shutSends(to state) {
 // mailbox included, and lends nothing.
 func (c *Conn) flushed() bool {
 	o := c.out
-	return c.drained() && (o == nil || !o.sending && len(o.loans) == 0)
+	return c.Pending() == 0 && (o == nil || !o.sending && len(o.loans) == 0 && !o.streaming())
 }
-
-// drained reports whether nothing waits to be sent, nor will come from a stream.
-func (c *Conn) drained() bool { return c.Pending() == 0 && (c.out == nil || !c.out.streaming()) }
 
 // home reports whether no operation is in flight.
 func (c *Conn) home() bool {
 	o := c.out
-	return !c.armed && !c.polling() && (o == nil || !o.sending && len(o.loans) == 0)
+	return !c.armed && (o == nil || !o.sending && !o.polling && len(o.loans) == 0)
 }
 
 // proceed takes the steps of the close that can be taken now.
@@ -299,7 +293,7 @@ func (c *Conn) complete() {
 	c.state = closed
 	f.stopTimer()
 	if c.gate != nil {
-		c.lastMail(c.gate.close())
+		c.gate.close()
 	}
 	f.lost += c.Pending() + c.Ahead()
 	if c.dial != nil {
@@ -321,7 +315,6 @@ func (c *Conn) complete() {
 	}
 	if c.gate != nil && c.gate.budget != nil {
 		c.gate.budget.leave(c.gate)
-		c.gate.budget.tell()
 	}
 	if c.out != nil {
 		c.lastDones()

@@ -49,6 +49,7 @@ type Conn struct {
 
 	state      state
 	offline    bool  // no socket is connected
+	unix       bool  // it is a unix socket
 	touched    bool  // will be flushed at the end of the turn
 	full       bool  // OnFull has run and OnDrain has not
 	remark     bool  // the marks have changed: look whether they ask for a hook
@@ -65,8 +66,8 @@ type Conn struct {
 
 // counts are the rare events of a connection.
 type counts struct {
-	full, drain, rejected uint32
-	rejectedBytes         uint64
+	full, drain, rejected, afterClose uint32
+	rejectedBytes                     uint64
 }
 
 // Stats is what a connection has counted.
@@ -76,11 +77,8 @@ type Stats struct {
 	Full, Drain   uint64 // hooks run
 	Rejected      uint64 // messages refused
 	RejectedBytes uint64
-	Dropped       uint64 // messages admitted, and dropped for newer ones; see DropOldest
-	DroppedBytes  uint64
 	AfterClose    uint64 // sends after the close
-	LateBytes     uint64 // their bytes
-	LostBytes     uint64 // admitted, not dropped and not taken by the kernel; known in OnClose
+	LostBytes     uint64 // admitted and not taken by the kernel; known in OnClose
 	PendingMax    int    // most bytes that were pending at once
 }
 
@@ -92,10 +90,7 @@ func (s *Stats) add(o Stats) {
 	s.Drain += o.Drain
 	s.Rejected += o.Rejected
 	s.RejectedBytes += o.RejectedBytes
-	s.Dropped += o.Dropped
-	s.DroppedBytes += o.DroppedBytes
 	s.AfterClose += o.AfterClose
-	s.LateBytes += o.LateBytes
 	s.LostBytes += o.LostBytes
 	s.PendingMax = max(s.PendingMax, o.PendingMax)
 }
@@ -111,7 +106,6 @@ type host struct {
 	hooks    *hooks
 	zeroCopy int         // pieces from so many bytes on; 0 = never
 	maxOut   int         // pieces of one send
-	splicers int         // pipes of the kernel in use
 	timed    bool        // they have deadlines
 	unix     bool        // its sockets are unix sockets
 	spare    []*outbound // done with, to be used again
@@ -147,7 +141,7 @@ func (h *host) open(fd int) *Conn { return h.openWith(fd, nil) }
 
 // openWith opens a connection whose first input is heard.
 func (h *host) openWith(fd int, heard []byte) *Conn {
-	c := &Conn{loop: h.loop, host: h, hooks: h.hooks, marks: &h.marks, fd: int32(fd), id: h.loop.NextID()}
+	c := &Conn{loop: h.loop, host: h, hooks: h.hooks, marks: &h.marks, fd: int32(fd), id: h.loop.NextID(), unix: h.unix}
 	c.token = h.loop.Attach(c)
 	if h.count != nil {
 		h.count(1)
@@ -155,10 +149,7 @@ func (h *host) openWith(fd int, heard []byte) *Conn {
 	h.loop.As(c)
 	c.touch() // Arms the receive, unless OnOpen pauses or closes.
 	c.parkBytes(heard)
-	if h.timed {
-		c.clock = newClock(h.loop.Now(), h.cfg.deadlines())
-		c.wind()
-	}
+	c.startClock()
 	c.hooks.handler.OnOpen(c)
 	return c
 }
@@ -169,6 +160,11 @@ func (c *Conn) ID() uint64 { return c.id }
 
 // Loop returns the connection's loop.
 func (c *Conn) Loop() *reactor.Loop { return c.loop }
+
+// Connected reports whether the connection has a connected socket: not before it
+// was dialed successfully, not between a loss and the next OnOpen of one with
+// Reconnect, and not once it ends.
+func (c *Conn) Connected() bool { return !c.offline && c.state < ending }
 
 // User returns what SetUser has kept, or nil.
 func (c *Conn) User() any { return c.user }
@@ -217,15 +213,10 @@ func (c *Conn) Stats() Stats {
 		BytesIn: c.bytesIn, BytesOut: c.bytesOut, PendingMax: c.pendingMax,
 		Full: uint64(c.counts.full), Drain: uint64(c.counts.drain),
 		Rejected: uint64(c.counts.rejected), RejectedBytes: c.counts.rejectedBytes,
-	}
-	if b := c.beside; b != nil {
-		s.Dropped, s.DroppedBytes = b.dropped.messages, b.dropped.bytes
-		s.AfterClose, s.LateBytes = b.late.messages, b.late.bytes
+		AfterClose: uint64(c.counts.afterClose),
 	}
 	if c.gate != nil {
-		messages, bytes := c.gate.late()
-		s.AfterClose += messages
-		s.LateBytes += bytes
+		s.AfterClose += c.gate.late()
 	}
 	if c.final != nil {
 		s.LostBytes = uint64(c.final.lost)
@@ -270,19 +261,16 @@ func (c *Conn) Complete(_ *reactor.Loop, done *aio.Completion) {
 	case aio.Send:
 		c.sent(done)
 	case aio.Poll:
-		c.polled(done)
+		c.polled()
 	}
 }
 
 // Stop implements reactor.Sink. It is not for users.
 func (c *Conn) Stop(_ *reactor.Loop, hard bool) {
-	switch {
-	case hard:
+	if hard {
 		// What the kernel has taken it still delivers, unless we reset it.
 		c.end(Shutdown, "", nil, !c.flushed())
-	case c.hooks.stop != nil && c.state < closing:
-		c.hooks.stop(c)
-	default:
+	} else {
 		c.Close()
 	}
 }

@@ -158,8 +158,13 @@ func (d *Dialer) dial(l *reactor.Loop, network, address string, h Handler, opene
 	host.count(1)
 	d.started.Add(1)
 	c.dial = &dialing{c: c, dialer: d, to: to, policy: d.Reconnect, opened: opened}
-	c.touch()
-	c.dial.begin()
+	c.dial.trying = true
+	l.Defer(func() { // What fails at once does so when the caller has the connection.
+		if dl := c.dial; dl != nil && dl.trying {
+			l.As(c)
+			dl.begin()
+		}
+	})
 	if l.Stopping() {
 		c.Close()
 	}

@@ -23,8 +23,9 @@ func connectStream(to, from Addr, cfg *Config, control func(int) error) (fd int,
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
+	begun := false
 	defer func() {
-		if err != nil {
+		if !begun { // An error, or control has panicked.
 			closeSocket(fd)
 			fd = -1
 		}
@@ -48,6 +49,7 @@ func connectStream(to, from Addr, cfg *Config, control func(int) error) (fd int,
 	if err = unix.Connect(fd, sa); errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.EINTR) {
 		err = nil // It goes on by itself, connect(2) says.
 	}
+	begun = err == nil
 	return fd, os.NewSyscallError("connect", err)
 }
 

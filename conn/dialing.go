@@ -195,7 +195,7 @@ func (t *try) Complete(_ *reactor.Loop, done *aio.Completion) {
 	t.polling = false
 	dl := t.dl
 	if dl == nil {
-		t.leave(true)
+		t.leave(aio.Close)
 		return
 	}
 	err := done.Err()
@@ -207,12 +207,12 @@ func (t *try) Complete(_ *reactor.Loop, done *aio.Completion) {
 		t.poll()
 	case err == nil:
 		dl.without(t)
-		t.leave(false)
+		t.leave(aio.Forget)
 		dl.won(int(t.fd))
 	default:
 		dl.noteTry(t, err)
 		dl.without(t)
-		t.leave(true)
+		t.leave(aio.Close)
 		dl.advance()
 	}
 }
@@ -224,13 +224,10 @@ func (t *try) Stop(*reactor.Loop, bool) {}
 // handler's OnOpen, and for that the connection has taken over.
 func (t *try) Panicked(*reactor.Loop, any) {}
 
-// leave ends the party, and closes its socket unless that has become the
-// connection's.
-func (t *try) leave(closing bool) {
+// leave ends the party: its socket is closed, or becomes the connection's.
+func (t *try) leave(how aio.Kind) {
 	t.dl = nil
-	if closing {
-		t.submit(aio.Op{Kind: aio.Close})
-	}
+	t.submit(aio.Op{Kind: how})
 	t.loop.Detach(t.token)
 }
 
@@ -359,7 +356,9 @@ func (dl *dialing) won(fd int) {
 	if c.out != nil {
 		c.out.op.FD = c.fd
 	}
+	c.unix = dl.to.unix != ""
 	dl.back.up(c.loop.Now())
+	c.startClock()
 	if dl.policy == nil {
 		c.dial = nil
 	}
@@ -400,12 +399,12 @@ func (dl *dialing) proceed() {
 	switch f := c.final; {
 	case c.state == ending && c.home():
 		c.complete()
-	case c.state == closing && c.drained(): // Nothing is left to say.
+	case c.state == closing && c.Pending() == 0: // Nothing is left to say.
 		c.end(f.reason, f.op, f.err, false)
 	case c.state > open && c.state < ending && !dl.trying && c.home(): // Or nobody to say it to.
 		last := dl.back.last
 		c.end(last.reason, last.op, last.err, false)
-	case (c.state == closing || c.state == shut) && !c.drained():
+	case (c.state == closing || c.state == shut) && c.Pending() > 0:
 		if f.timer == nil || !f.timer.Armed() {
 			c.within(c.host.cfg.CloseTimeout)
 		}

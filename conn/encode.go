@@ -37,7 +37,8 @@ func (c *Conn) Encode(n int, encode func(dst []byte) ([]byte, error)) Status {
 	p, err := encode(b.Room()[:0])
 	switch {
 	case c.state != open: // encode has closed it.
-		return c.late(n)
+		c.counts.afterClose++
+		return Closed
 	case err != nil:
 		c.closeFor(ProtocolError, err)
 		return Closed

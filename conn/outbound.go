@@ -34,6 +34,7 @@ type outbound struct {
 	streams  []*stream // in order, behind q; the first one's turn has come
 	passed   []*stream // read to their end, and not all told
 	ahead    int       // bytes of streams in q that the kernel has not taken
+	polling  bool      // a Poll for room in the socket is in flight
 	bounds   *bounds   // of the messages, if somebody drops whole ones
 }
 
@@ -53,7 +54,7 @@ func (c *Conn) outbox() *outbound {
 		} else {
 			c.out = &outbound{}
 		}
-		if c.host.cfg.SlowPeer == DropOldest || c.dial.keeps() {
+		if c.dial.keeps() {
 			c.out.bounds = &bounds{}
 		}
 		c.out.op = aio.Op{Token: c.token, Kind: aio.Send, FD: c.fd, Out: c.out.op.Out}
@@ -63,7 +64,9 @@ func (c *Conn) outbox() *outbound {
 
 // next returns the queue that a message of n bytes joins now.
 func (o *outbound) next(n int) *sendq {
-	o.bounds.add(n)
+	if o.bounds != nil {
+		o.bounds.add(n)
+	}
 	return o.end()
 }
 
@@ -77,7 +80,7 @@ const (
 // vacate gives the outbound back when nothing is in it.
 func (c *Conn) vacate() {
 	o := c.out
-	if o == nil || o.sending || o.backlog || len(o.loans) > 0 || len(o.streams) > 0 || !o.q.clean() {
+	if o == nil || o.sending || o.backlog || o.polling || len(o.loans) > 0 || len(o.streams) > 0 || !o.q.clean() {
 		return // With a backlog, DrainAlways has a drain to tell.
 	}
 	c.out = nil
@@ -132,29 +135,21 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 
 // Writev copies the pieces of v and queues them as one message; see Write.
 func (c *Conn) Writev(v [][]byte) (n int, err error) {
-	if s := c.SendVec(v); s >= Rejected {
-		return 0, s.Err()
-	}
-	for _, p := range v {
-		n += len(p)
-	}
-	return n, nil
-}
-
-// SendVec is Writev with the answer of a Send.
-func (c *Conn) SendVec(v [][]byte) Status {
-	n := 0
 	for _, p := range v {
 		n += len(p)
 	}
 	s := c.admit(n)
-	if s != Queued || n == 0 {
-		return s
+	if s == Queued && n > 0 {
+		if c.store(n, v) {
+			s = c.admitted()
+		} else {
+			s = c.refund(n)
+		}
 	}
-	if !c.store(n, v) {
-		return c.refund(n)
+	if s >= Rejected {
+		return 0, s.Err()
 	}
-	return c.admitted()
+	return n, nil
 }
 
 func (c *Conn) write(p []byte) Status {
@@ -208,29 +203,21 @@ func (c *Conn) SendBytes(p []byte, done func()) Status {
 
 // WriteReserved copies p and queues it even past the limit, from a reserve of
 // Reserve bytes that is there again when the queue is empty: for what a
-// protocol must say, such as a close frame or an alert. DropOldest does not drop
-// it. Beyond the reserve it is a Write.
+// protocol must say, such as a close frame or an alert. Beyond the reserve it
+// is a Write.
 func (c *Conn) WriteReserved(p []byte) Status {
-	n := len(p)
-	if c.state != open || n == 0 || n > Reserve {
+	if c.state != open || len(p) == 0 {
 		return c.write(p)
 	}
-	past := c.isBlocked() && c.outbox().reserved+n <= Reserve
-	if past {
-		c.charge(n)
-	} else if s := c.admit(n); s != Queued {
-		return s
-	}
 	o := c.outbox()
-	o.bounds.keep(true)
-	stored := c.store(n, c.host.single(p))
-	o.bounds.keep(false)
-	if !stored {
-		return c.refund(n)
+	if !c.isBlocked() || o.reserved+len(p) > Reserve {
+		return c.write(p)
 	}
-	if past {
-		o.reserved += n
+	if !c.store(len(p), c.host.single(p)) {
+		return Rejected
 	}
+	o.reserved += len(p)
+	c.charge(len(p))
 	return c.admitted()
 }
 
@@ -271,7 +258,7 @@ func (c *Conn) blocks(n int) (fresh []buf.Buf, ok bool) {
 	h.fresh = h.fresh[:0]
 	for n > 0 {
 		pool := c.loop.Bulk()
-		if n <= reactor.SmallBlock && c.Pending() <= 8*reactor.SmallBlock || n < reactor.BulkBlock && c.isPacked() {
+		if n <= reactor.SmallBlock && c.Pending() <= 8*reactor.SmallBlock {
 			pool = c.loop.Small()
 		}
 		b := pool.Get()
@@ -321,7 +308,9 @@ func (c *Conn) took(n int) {
 	if streamed > 0 {
 		c.countAhead(-streamed)
 	}
-	o.bounds.take(n - streamed)
+	if o.bounds != nil {
+		o.bounds.take(n - streamed)
+	}
 	c.bytesOut += uint64(n)
 	c.credit(n - streamed)
 	if f := c.final; f != nil && n > 0 {
@@ -350,7 +339,7 @@ func (c *Conn) pump() {
 		if c.flow(); c.state >= ending {
 			return
 		}
-		c.squeeze(o.end())
+		o.end().squeeze(c.smallBlock)
 	}
 	if o.q.empty() {
 		c.vacate()
@@ -358,23 +347,18 @@ func (c *Conn) pump() {
 	}
 	if o.stuck {
 		o.backlog = true
-		c.squeeze(&o.q)
+		o.q.squeeze(c.smallBlock)
 	}
 	op := &o.op
 	zc := c.host.zeroCopy
-	if c.copies || c.host.cfg.SlowPeer == DropOldest {
-		zc = 0 // What is lent could not be dropped.
+	if c.copies {
+		zc = 0
 	}
 	var large bool
-	window := c.window()
-	op.Out, o.asked, large = o.q.gather(op.Out[:0], c.host.maxOut, window, zc)
+	op.Out, o.asked, large = o.q.gather(op.Out[:0], c.host.maxOut, sendBytes, zc)
 	op.Flags = 0
 	if o.stuck {
 		op.Flags |= aio.PollFirst
-		op.Out, o.asked = firstBytes(op.Out, o.asked, window)
-	}
-	if c.host.cfg.SlowPeer == DropOldest {
-		o.bounds.begin(o.q.messages(o.asked))
 	}
 	if c.Pending() > o.asked || c.full || o.prompt || o.streaming() || c.state != open || c.host.cfg.DrainAlways && o.backlog {
 		op.Flags |= aio.Prompt
@@ -435,7 +419,6 @@ func (c *Conn) sent(done *aio.Completion) {
 			c.took(int(done.Res))
 		case o.op.Flags&aio.ZeroCopy != 0 && noLoan(syscall.Errno(-done.Res)):
 			c.copies = true // Nothing was taken: the same bytes go again, by copy.
-			c.took(0)
 		default:
 			c.fail("send", int(done.Res))
 		}

@@ -199,14 +199,18 @@ func udpSocket(network string, udp *net.UDPAddr, cfg PacketConfig) (s packetSock
 		copy(a.Addr[:], ip4)
 		sa = a
 	}
+	ready := false
+	defer func() {
+		if !ready { // An error, or Control has panicked.
+			closeSocket(s.fd)
+			s.fd = -1
+		}
+	}()
 	if err == nil {
 		err = setPacketOptions(s.fd, cfg)
 	}
-	if err != nil {
-		closeSocket(s.fd)
-		return packetSocket{fd: -1}, nil, err
-	}
-	return s, sa, nil
+	ready = err == nil
+	return s, sa, err
 }
 
 func setPacketOptions(fd int, cfg PacketConfig) error {

@@ -24,8 +24,7 @@ const (
 //
 // What is asked for here is final: Close and its kin, Abort, a policy for slow
 // peers, a panic of the handler, the end of the group. The peer's end of file is a
-// loss, behind OnEOF, since the peer reads no more of this connection as a rule. A
-// loss while a Pipe is on is final too: what follows would not be the same stream.
+// loss, behind OnEOF, since the peer reads no more of this connection as a rule.
 //
 // The n-th attempt in a row waits between a half and the whole of Least times
 // 2^(n-1), at most Most, at random, so that the clients of a server that comes back
@@ -46,7 +45,7 @@ type Reconnect struct {
 	// acknowledges. A SendFrom does not outlive a loss. Default: what is queued at
 	// the loss is dropped and counted.
 	//
-	// With Keep a message costs some bytes more while it waits.
+	// With Keep a message costs 8 bytes more while it waits.
 	Keep bool
 }
 
@@ -108,7 +107,7 @@ func (dl *dialing) keeps() bool { return dl != nil && dl.policy != nil && dl.pol
 // retried reports whether an end for that reason is one to connect again after.
 func retried(r Reason) bool {
 	switch r {
-	case Local, Aborted, SlowPeer, MemoryLimit, HandlerPanic, Shutdown, ProtocolError, Detached, Cancelled:
+	case Local, Aborted, SlowPeer, MemoryLimit, HandlerPanic, Shutdown, ProtocolError, Detached, PipeBroken, Cancelled:
 		return false
 	}
 	return true
@@ -127,7 +126,7 @@ func (b *retry) stop() {
 // attempt follows when its operations are home.
 func (dl *dialing) lose(reason Reason, op string, err error, reset bool) bool {
 	c, b := dl.c, &dl.back
-	if dl.policy == nil || c.state != open || !retried(reason) || dl.back.was && c.inPipe() {
+	if dl.policy == nil || c.state != open || !retried(reason) {
 		return false
 	}
 	c.touch()
@@ -135,6 +134,9 @@ func (dl *dialing) lose(reason Reason, op string, err error, reset bool) bool {
 		b.cause = &final{reason: reason, op: op, err: err}
 		c.recall(reset)
 		c.offline = true
+		if c.clock != nil {
+			c.wind() // The deadlines are those of a socket; the next one starts them.
+		}
 	}
 	return true
 }
@@ -143,9 +145,8 @@ func (dl *dialing) lose(reason Reason, op string, err error, reset bool) bool {
 func (dl *dialing) endOfFile() {
 	c := dl.c
 	switch {
-	case c.piped():
-		c.beside.inlet.eof(c) // The other direction goes on.
-		return
+	case c.beside != nil && c.beside.inlet != nil:
+		c.beside.inlet.eof(c)
 	case c.hooks.eof != nil:
 		c.hooks.eof(c)
 	}
@@ -254,7 +255,7 @@ func (c *Conn) dropStreams(cause error) {
 		s.from.stop()
 		o.q.dones = append(o.q.dones, s.fail(cause))
 		o.q.dones = append(o.q.dones, s.behind.dones...)
-		for i := s.behind.next; i < len(s.behind.list); i++ {
+		for i := range s.behind.list {
 			o.q.push(s.behind.list[i])
 		}
 	}

@@ -160,6 +160,9 @@ func (f *Fake) start(a *aio.Op) {
 	if a.Kind != aio.Poll && (s.listener != nil) != (a.Kind == aio.Accept) {
 		broken("%v on the wrong kind of socket %d", a.Kind, a.FD)
 	}
+	if a.Kind != aio.Poll && (s.connecting || s.refused != 0) {
+		broken("%v on socket %d, which is not connected", a.Kind, a.FD)
+	}
 	o := &op{Op: *a, sock: s}
 	o.Batch &= 0xfff
 	for _, other := range f.ops {

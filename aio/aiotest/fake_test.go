@@ -397,3 +397,38 @@ func TestFakeConforms(t *testing.T) {
 		})
 	}
 }
+
+// TestConnect holds what a socket is while it connects: a Poll says nothing until
+// the peer answers, and then what Outcome says.
+func TestConnect(t *testing.T) {
+	pool, _ := buf.NewPool(buf.Config{BlockSize: 4096})
+	defer pool.Close()
+	f := aiotest.NewFake(1, pool, aiotest.Config{})
+	done := make([]aio.Completion, 4)
+	for i, errno := range []syscall.Errno{0, syscall.ECONNREFUSED} {
+		fd, p := f.Connect()
+		op := aio.Op{Token: aio.Token{Slot: uint32(i), Gen: 1}, Kind: aio.Poll, FD: fd, Events: 4}
+		f.Submit(&op)
+		if n, _ := f.Wait(done, 0); n != 0 || f.Outcome(fd) != syscall.EINPROGRESS || !p.Connecting() {
+			t.Fatalf("%d completions, outcome %v", n, f.Outcome(fd))
+		}
+		if errno == 0 {
+			p.Accept()
+		} else {
+			p.Refuse(errno)
+		}
+		if n, _ := f.Wait(done, 0); n != 1 || done[0].Res&4 == 0 {
+			t.Fatalf("%d completions, %d", n, done[0].Res)
+		}
+		if err := f.Outcome(fd); err != nil && err != errno || err == nil && errno != 0 {
+			t.Errorf("outcome %v, want %v", err, errno)
+		}
+		f.Submit(&aio.Op{Token: op.Token, Kind: aio.Close, FD: fd})
+	}
+	if f.OpenFDs() != 0 {
+		t.Error("descriptors left open")
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -20,6 +20,9 @@ type socket struct {
 	shutWrite bool
 	abort     bool // Close sends a RST
 	closed    bool
+
+	connecting bool          // the peer has not answered
+	refused    syscall.Errno // or has, by that
 }
 
 // Peer is the far end of a connection of a [Fake].
@@ -155,6 +158,10 @@ func (s *socket) events(asked uint32) int32 {
 			there |= pollIn
 		}
 		return int32(there & asked)
+	case s.refused != 0:
+		return int32(pollErr | pollHup | asked&(pollIn|pollOut))
+	case s.connecting && !s.reset:
+		return 0
 	case s.readable():
 		there |= pollIn
 	}
