@@ -70,6 +70,14 @@ func (b *Buf) Advance(n int) {
 	b.from += uint32(n)
 }
 
+// Truncate drops all but the first n bytes of the filled range.
+func (b *Buf) Truncate(n int) {
+	if n < 0 || n > b.Len() {
+		panic("buf: Truncate past the filled range")
+	}
+	b.to = b.from + uint32(n)
+}
+
 // Take moves the right out of b, which becomes zero.
 func (b *Buf) Take() Buf {
 	t := *b

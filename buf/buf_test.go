@@ -237,6 +237,11 @@ func TestBufRange(t *testing.T) {
 	mustPanic(t, "Extend", func() { b.Extend(-1) })
 	mustPanic(t, "Advance", func() { b.Advance(b.Len() + 1) })
 	mustPanic(t, "Advance", func() { b.Advance(-1) })
+	mustPanic(t, "Truncate", func() { b.Truncate(b.Len() + 1) })
+	mustPanic(t, "Truncate", func() { b.Truncate(-1) })
+	if b.Truncate(3); string(b.Bytes()) != "wor" || len(b.Room()) != 1024-9 {
+		t.Errorf("range %q with room for %d after Truncate", b.Bytes(), len(b.Room()))
+	}
 }
 
 func TestZeroBuf(t *testing.T) {

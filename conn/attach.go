@@ -16,7 +16,10 @@ import (
 // a connection of a listener with cfg. heard is what was already received
 // from it, such as what a *bufio.Reader holds: OnData hears it first.
 //
-// Attach returns at once, and OnOpen runs on the loop. An error is that of cfg;
+// A *NetConn leaves its loop for that, which Attach waits for; so it must not be
+// called on one. After an error of that it is closed.
+//
+// Attach returns at once otherwise, and OnOpen runs on the loop. An error is that of cfg;
 // one that wraps errors.ErrUnsupported for an s without a descriptor of its own,
 // such as a *tls.Conn, or that is no connected stream socket; that of dup(2); or
 // reactor.ErrEnded.
@@ -26,6 +29,9 @@ import (
 // be reading from s.
 // Thread: any.
 func Attach(on reactor.Remote, s io.Closer, h Handler, cfg Config, heard []byte) error {
+	if n, ok := s.(*NetConn); ok {
+		return n.attach(on, h, cfg, heard)
+	}
 	raw, ok := s.(syscall.Conn)
 	if !ok {
 		return fmt.Errorf("conn: attach: %T has no descriptor: %w", s, errors.ErrUnsupported)

@@ -29,12 +29,8 @@ func prepare(fd int, cfg Config) error {
 	if err = unix.SetNonblock(fd, true); err != nil {
 		return os.NewSyscallError("fcntl O_NONBLOCK", err)
 	}
-	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-	if err != nil {
-		return os.NewSyscallError("getsockopt SO_DOMAIN", err)
-	}
-	if domain == unix.AF_UNIX {
-		cfg.Nagle, cfg.KeepAlive = true, KeepAlive{} // Those are options of TCP.
+	if isUnix(fd) {
+		cfg.Nagle, cfg.KeepAlive = true, KeepAlive{}
 	}
 	return setOptions(fd, cfg)
 }

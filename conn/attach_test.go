@@ -19,7 +19,7 @@ import (
 )
 
 // pair is a connection of package net, for tcp or unix.
-func pair(t *testing.T, network string) (near, far net.Conn) {
+func pair(t testing.TB, network string) (near, far net.Conn) {
 	t.Helper()
 	at := "127.0.0.1:0"
 	if network == "unix" {

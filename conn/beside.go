@@ -7,18 +7,22 @@ import (
 )
 
 // beside is what parts of the library have to do with a connection, without
-// touching the handler or its hooks: nil as long as nobody has.
+// touching the handler or its hooks, and what it counts rarely: nil as long as
+// nobody has.
 //
 // It stands in a fixed order to the handler. Input goes to the inlet, if there
 // is one, instead of OnData and OnEOF. Rooms are told behind the OnDrain that the
 // same bytes gave cause for. Mourners are told before OnClose.
 type beside struct {
 	inlet    inlet
+	polls    polls
 	rooms    []*Room // that wait
 	due      []*Room // for which it is time
 	fresh    []*Room // asked for by one that was told; they wait from the next turn on
 	telling  bool
 	mourners []mourner
+	dropped  amount // messages that had to go for newer ones
+	late     amount // sends after the close
 }
 
 // inlet takes what a connection receives, in place of its handler.
@@ -26,6 +30,10 @@ type inlet interface {
 	data(c *Conn, in *buf.Buf) // as OnData
 	eof(c *Conn)               // as OnEOF
 }
+
+// ender is an inlet that hears of a Close and its kin at once. What is parked
+// then is lost to it.
+type ender interface{ ending(c *Conn) }
 
 // mourner hears of the end of a connection: all its operations are home, and
 // OnClose, which is told err, is next.
@@ -167,8 +175,8 @@ func (c *Conn) mournersTold(err error) {
 
 // hear hands received bytes to whoever takes them.
 func (c *Conn) hear(in *buf.Buf) {
-	if b := c.beside; b != nil && b.inlet != nil {
-		b.inlet.data(c, in)
+	if c.piped() {
+		c.beside.inlet.data(c, in)
 		return
 	}
 	c.hooks.handler.OnData(c, in)

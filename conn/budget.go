@@ -51,6 +51,8 @@ type Budget struct {
 	mu           sync.Mutex
 	gates        []*gate // of all connections that have ever had something pending
 	shares       map[*reactor.Loop]*share
+	waiting      []*gate // of those who wait for room
+	awaited      atomic.Int32
 }
 
 // BudgetStats is what a budget has counted.
@@ -94,9 +96,10 @@ func (b *Budget) check() error {
 // full reports whether every message is refused now.
 func (b *Budget) full() bool { return b.total.Load() >= b.size }
 
-// fits reports whether a message would be taken for a connection that has pending.
-func (b *Budget) fits(pending int64) bool {
-	t := b.total.Load()
+// fits reports whether a message would be taken for a connection that has pending,
+// if less were pending in all.
+func (b *Budget) fits(pending, less int64) bool {
+	t := b.total.Load() - less
 	return t < b.size && (pending == 0 || pending < b.size-t)
 }
 
@@ -241,7 +244,13 @@ func (o *outbound) shed() int {
 	if o.sending {
 		from += len(o.op.Out)
 	}
-	return o.q.shed(from)
+	n := o.q.messages(o.q.waiting())
+	o.q.shed(from)
+	n -= o.q.messages(o.q.waiting())
+	for _, s := range o.streams {
+		n += s.behind.shed(s.behind.next)
+	}
+	return n
 }
 
 // share is the part of one loop in a budget: its connections with bytes that

@@ -145,10 +145,8 @@ func (c *Conn) recall(reset bool) {
 			c.hurry()
 			c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Send, Batch: o.op.Batch})
 		}
-		if o.polling {
-			c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Poll})
-		}
 	}
+	c.unawait(pollIn | pollOut)
 	if reset && c.fd >= 0 {
 		c.submit(aio.Op{Kind: aio.Reset})
 	}
@@ -178,8 +176,13 @@ func (c *Conn) shutSends(to state) {
 	if to >= closing && c.clock != nil {
 		c.clock.stop()
 	}
+	if b := c.beside; b != nil && to >= closing {
+		if e, ok := b.inlet.(ender); ok { // Before a Ref hears of it.
+			e.ending(c)
+		}
+	}
 	if c.gate != nil {
-		c.gate.shutSends()
+		c.gate.shutSends(to)
 	}
 }
 
@@ -187,13 +190,16 @@ func (c *Conn) shutSends(to state) {
 // mailbox included, and lends nothing.
 func (c *Conn) flushed() bool {
 	o := c.out
-	return c.Pending() == 0 && (o == nil || !o.sending && len(o.loans) == 0 && !o.streaming())
+	return c.drained() && (o == nil || !o.sending && len(o.loans) == 0)
 }
+
+// drained reports whether nothing waits to be sent, nor will come from a stream.
+func (c *Conn) drained() bool { return c.Pending() == 0 && (c.out == nil || !c.out.streaming()) }
 
 // home reports whether no operation is in flight.
 func (c *Conn) home() bool {
 	o := c.out
-	return !c.armed && (o == nil || !o.sending && !o.polling && len(o.loans) == 0)
+	return !c.armed && !c.polling() && (o == nil || !o.sending && len(o.loans) == 0)
 }
 
 // proceed takes the steps of the close that can be taken now.
@@ -293,7 +299,7 @@ func (c *Conn) complete() {
 	c.state = closed
 	f.stopTimer()
 	if c.gate != nil {
-		c.gate.close()
+		c.lastMail(c.gate.close())
 	}
 	f.lost += c.Pending() + c.Ahead()
 	if c.dial != nil {
@@ -315,6 +321,7 @@ func (c *Conn) complete() {
 	}
 	if c.gate != nil && c.gate.budget != nil {
 		c.gate.budget.leave(c.gate)
+		c.gate.budget.tell()
 	}
 	if c.out != nil {
 		c.lastDones()

@@ -13,6 +13,7 @@ const (
 	DefaultCloseTimeout = 10 * time.Second
 	DefaultLinger       = time.Second
 	DefaultBacklog      = 4096
+	DefaultReadAhead    = 64 << 10
 )
 
 // Reserve is how many bytes a connection may have pending past its limit, for
@@ -29,6 +30,15 @@ const (
 	// CloseSlow refuses the message and aborts the connection, with reason
 	// SlowPeer.
 	CloseSlow
+	// DropOldest takes the message, and drops older ones for it: whole queued
+	// messages of which nothing was sent, from the oldest on, until there is room.
+	// For feeds in which the newest counts. It refuses only when dropping would
+	// not make room. Messages dropped are counted; what a protocol compresses with
+	// a window over many messages cannot bear it.
+	DropOldest
+	// Block makes a goroutine that comes through a Ref wait for room, as
+	// Ref.WriteBlock does. On a loop it is Reject.
+	Block
 )
 
 // Config shapes the connections of a listener. The zero value works.
@@ -75,6 +85,11 @@ type Config struct {
 	// CloseTimeout, and then as long as it takes 64 KiB in each further one,
 	// since to close earlier could cost it the end of what was sent. Default 1 s.
 	Linger time.Duration
+	// ReadAhead is how many bytes a NetConn holds that were received and not
+	// read, before reading from the peer is paused. It is passed by what had come
+	// when the pause was heard of: a block at the most where the peer sends much.
+	// Default 64 KiB.
+	ReadAhead int
 	// Backlog is how many connections may wait to be accepted, for each loop.
 	// Default 4096; the kernel's bound is sysctl net.core.somaxconn.
 	Backlog int
@@ -135,6 +150,9 @@ func (c Config) Check() (Config, error) {
 	if c.Linger == 0 {
 		c.Linger = DefaultLinger
 	}
+	if c.ReadAhead == 0 {
+		c.ReadAhead = DefaultReadAhead
+	}
 	if c.Backlog == 0 {
 		c.Backlog = DefaultBacklog
 	}
@@ -143,7 +161,7 @@ func (c Config) Check() (Config, error) {
 		value int64
 	}{
 		{"ZeroCopyMin", int64(c.ZeroCopyMin)}, {"CloseTimeout", int64(c.CloseTimeout)}, {"Linger", int64(c.Linger)},
-		{"Backlog", int64(c.Backlog)}, {"MaxConns", int64(c.MaxConns)}, {"SendBuffer", int64(c.SendBuffer)}, {"RecvBuffer", int64(c.RecvBuffer)},
+		{"ReadAhead", int64(c.ReadAhead)}, {"Backlog", int64(c.Backlog)}, {"MaxConns", int64(c.MaxConns)}, {"SendBuffer", int64(c.SendBuffer)}, {"RecvBuffer", int64(c.RecvBuffer)},
 	} {
 		if f.value < 0 {
 			return c, fmt.Errorf("conn: negative %s", f.name)
@@ -161,7 +179,7 @@ func (c Config) Check() (Config, error) {
 	if err := c.deadlines().check(); err != nil {
 		return c, err
 	}
-	if c.SlowPeer > CloseSlow {
+	if c.SlowPeer > Block {
 		return c, fmt.Errorf("conn: unknown slow-peer policy %d", c.SlowPeer)
 	}
 	if err := c.Budget.check(); err != nil {

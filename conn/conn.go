@@ -49,7 +49,6 @@ type Conn struct {
 
 	state      state
 	offline    bool  // no socket is connected
-	unix       bool  // it is a unix socket
 	touched    bool  // will be flushed at the end of the turn
 	full       bool  // OnFull has run and OnDrain has not
 	remark     bool  // the marks have changed: look whether they ask for a hook
@@ -66,8 +65,8 @@ type Conn struct {
 
 // counts are the rare events of a connection.
 type counts struct {
-	full, drain, rejected, afterClose uint32
-	rejectedBytes                     uint64
+	full, drain, rejected uint32
+	rejectedBytes         uint64
 }
 
 // Stats is what a connection has counted.
@@ -77,8 +76,11 @@ type Stats struct {
 	Full, Drain   uint64 // hooks run
 	Rejected      uint64 // messages refused
 	RejectedBytes uint64
+	Dropped       uint64 // messages admitted, and dropped for newer ones; see DropOldest
+	DroppedBytes  uint64
 	AfterClose    uint64 // sends after the close
-	LostBytes     uint64 // admitted and not taken by the kernel; known in OnClose
+	LateBytes     uint64 // their bytes
+	LostBytes     uint64 // admitted, not dropped and not taken by the kernel; known in OnClose
 	PendingMax    int    // most bytes that were pending at once
 }
 
@@ -90,7 +92,10 @@ func (s *Stats) add(o Stats) {
 	s.Drain += o.Drain
 	s.Rejected += o.Rejected
 	s.RejectedBytes += o.RejectedBytes
+	s.Dropped += o.Dropped
+	s.DroppedBytes += o.DroppedBytes
 	s.AfterClose += o.AfterClose
+	s.LateBytes += o.LateBytes
 	s.LostBytes += o.LostBytes
 	s.PendingMax = max(s.PendingMax, o.PendingMax)
 }
@@ -106,6 +111,7 @@ type host struct {
 	hooks    *hooks
 	zeroCopy int         // pieces from so many bytes on; 0 = never
 	maxOut   int         // pieces of one send
+	splicers int         // pipes of the kernel in use
 	timed    bool        // they have deadlines
 	unix     bool        // its sockets are unix sockets
 	spare    []*outbound // done with, to be used again
@@ -141,7 +147,7 @@ func (h *host) open(fd int) *Conn { return h.openWith(fd, nil) }
 
 // openWith opens a connection whose first input is heard.
 func (h *host) openWith(fd int, heard []byte) *Conn {
-	c := &Conn{loop: h.loop, host: h, hooks: h.hooks, marks: &h.marks, fd: int32(fd), id: h.loop.NextID(), unix: h.unix}
+	c := &Conn{loop: h.loop, host: h, hooks: h.hooks, marks: &h.marks, fd: int32(fd), id: h.loop.NextID()}
 	c.token = h.loop.Attach(c)
 	if h.count != nil {
 		h.count(1)
@@ -149,7 +155,10 @@ func (h *host) openWith(fd int, heard []byte) *Conn {
 	h.loop.As(c)
 	c.touch() // Arms the receive, unless OnOpen pauses or closes.
 	c.parkBytes(heard)
-	c.startClock()
+	if h.timed {
+		c.clock = newClock(h.loop.Now(), h.cfg.deadlines())
+		c.wind()
+	}
 	c.hooks.handler.OnOpen(c)
 	return c
 }
@@ -213,10 +222,15 @@ func (c *Conn) Stats() Stats {
 		BytesIn: c.bytesIn, BytesOut: c.bytesOut, PendingMax: c.pendingMax,
 		Full: uint64(c.counts.full), Drain: uint64(c.counts.drain),
 		Rejected: uint64(c.counts.rejected), RejectedBytes: c.counts.rejectedBytes,
-		AfterClose: uint64(c.counts.afterClose),
+	}
+	if b := c.beside; b != nil {
+		s.Dropped, s.DroppedBytes = b.dropped.messages, b.dropped.bytes
+		s.AfterClose, s.LateBytes = b.late.messages, b.late.bytes
 	}
 	if c.gate != nil {
-		s.AfterClose += c.gate.late()
+		messages, bytes := c.gate.late()
+		s.AfterClose += messages
+		s.LateBytes += bytes
 	}
 	if c.final != nil {
 		s.LostBytes = uint64(c.final.lost)
@@ -261,16 +275,19 @@ func (c *Conn) Complete(_ *reactor.Loop, done *aio.Completion) {
 	case aio.Send:
 		c.sent(done)
 	case aio.Poll:
-		c.polled()
+		c.polled(done)
 	}
 }
 
 // Stop implements reactor.Sink. It is not for users.
 func (c *Conn) Stop(_ *reactor.Loop, hard bool) {
-	if hard {
+	switch {
+	case hard:
 		// What the kernel has taken it still delivers, unless we reset it.
 		c.end(Shutdown, "", nil, !c.flushed())
-	} else {
+	case c.hooks.stop != nil && c.state < closing:
+		c.hooks.stop(c)
+	default:
 		c.Close()
 	}
 }

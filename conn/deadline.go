@@ -55,19 +55,11 @@ type clock struct {
 	established bool
 }
 
-// startClock starts the deadlines of a connection that opens, be it again.
-func (c *Conn) startClock() {
-	if c.clock == nil && !c.host.timed {
-		return
-	}
-	k := c.clock
-	if k == nil {
-		k = &clock{Deadlines: c.host.cfg.deadlines()}
-		c.clock = k
-	}
-	k.begin(c.loop.Now())
-	k.stuck, k.established = false, false
-	c.wind()
+// newClock returns the clock of a connection that opens now.
+func newClock(now time.Duration, d Deadlines) *clock {
+	k := &clock{Deadlines: d}
+	k.begin(now)
+	return k
 }
 
 // begin has every deadline count from now.
@@ -112,7 +104,7 @@ func (c *Conn) Established() {
 // ticking returns the clock, which is there from now on.
 func (c *Conn) ticking() *clock {
 	if c.clock == nil {
-		c.clock = &clock{Deadlines: c.host.cfg.deadlines()}
+		c.clock = newClock(c.loop.Now(), Deadlines{})
 	}
 	return c.clock
 }
@@ -147,9 +139,6 @@ func (c *Conn) windFor(at time.Duration) {
 func (k *clock) due(c *Conn) (handshake, read, write, idle time.Duration) {
 	const never = 1<<63 - 1
 	handshake, read, write, idle = never, never, never, never
-	if c.offline {
-		return handshake, read, write, idle
-	}
 	if k.Handshake > 0 && !k.established {
 		handshake = k.opened + k.Handshake
 	}
@@ -229,7 +218,7 @@ func (k *clock) took(c *Conn, n int) {
 	if n > 0 {
 		k.out = now
 	}
-	if c.Pending() == 0 {
+	if !c.owes() {
 		k.stuck = false
 		return
 	}

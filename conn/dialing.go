@@ -356,9 +356,7 @@ func (dl *dialing) won(fd int) {
 	if c.out != nil {
 		c.out.op.FD = c.fd
 	}
-	c.unix = dl.to.unix != ""
 	dl.back.up(c.loop.Now())
-	c.startClock()
 	if dl.policy == nil {
 		c.dial = nil
 	}
@@ -399,12 +397,12 @@ func (dl *dialing) proceed() {
 	switch f := c.final; {
 	case c.state == ending && c.home():
 		c.complete()
-	case c.state == closing && c.Pending() == 0: // Nothing is left to say.
+	case c.state == closing && c.drained(): // Nothing is left to say.
 		c.end(f.reason, f.op, f.err, false)
 	case c.state > open && c.state < ending && !dl.trying && c.home(): // Or nobody to say it to.
 		last := dl.back.last
 		c.end(last.reason, last.op, last.err, false)
-	case (c.state == closing || c.state == shut) && c.Pending() > 0:
+	case (c.state == closing || c.state == shut) && !c.drained():
 		if f.timer == nil || !f.timer.Armed() {
 			c.within(c.host.cfg.CloseTimeout)
 		}

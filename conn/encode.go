@@ -37,8 +37,7 @@ func (c *Conn) Encode(n int, encode func(dst []byte) ([]byte, error)) Status {
 	p, err := encode(b.Room()[:0])
 	switch {
 	case c.state != open: // encode has closed it.
-		c.counts.afterClose++
-		return Closed
+		return c.late(n)
 	case err != nil:
 		c.closeFor(ProtocolError, err)
 		return Closed

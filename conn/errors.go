@@ -60,8 +60,6 @@ func (s Status) Err() error {
 type SendError struct {
 	Messages, Bytes int
 	Err             error // ErrSendBufferFull
-
-	slow bool // something was pending
 }
 
 // Error implements error.

@@ -14,3 +14,6 @@ func OpenPacketFD(l *reactor.Loop, fd int, h PacketHandler, cfg PacketConfig) *P
 	p.hooks.handler.OnOpen(p)
 	return p
 }
+
+// Splicing reports whether the kernel moves what some connection like c receives.
+func Splicing(c *Conn) bool { return c.host.splicers > 0 }

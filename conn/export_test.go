@@ -21,6 +21,16 @@ func (t *Topics) Room(topic string) (n int) {
 	return n
 }
 
+// Waiting returns how many goroutines wait for room.
+func Waiting(r Ref) int { return int(r.g.blocked.Load()) }
+
+// Mail returns how many things are in the mailbox.
+func Mail(r Ref) int {
+	r.g.mu.Lock()
+	defer r.g.mu.Unlock()
+	return len(r.g.box.items)
+}
+
 // DialOn has d dial on a simulated kernel.
 func DialOn(d *Dialer, connect func(to, from Addr) (fd int, err error), outcome func(fd int) error, jitter func(n int64) int64) {
 	d.kernel = &dialKernel{

@@ -61,6 +61,14 @@ type ErrorHandler interface {
 	OnError(c *Conn, err error)
 }
 
+// ShutdownHandler hears that the group of its loop ends in order.
+type ShutdownHandler interface {
+	// OnShutdown runs when the loop is asked to end, in place of the Close that
+	// a handler without this hook gets: to say a last word first. The connection
+	// has as long as the shutdown allows.
+	OnShutdown(c *Conn)
+}
+
 // NopHandler does nothing, closes when the peer does, and is there to embed.
 type NopHandler struct{}
 
@@ -120,6 +128,7 @@ type hooks struct {
 	leave   func(*Conn)
 	retry   func(*Conn, Retry)
 	timeout func(*Conn, Reason) bool
+	stop    func(*Conn)
 }
 
 func newHooks(h Handler) *hooks {
@@ -148,6 +157,9 @@ func newHooks(h Handler) *hooks {
 	}
 	if t, ok := h.(TimeoutHandler); ok {
 		k.timeout = t.OnTimeout
+	}
+	if s, ok := h.(ShutdownHandler); ok {
+		k.stop = s.OnShutdown
 	}
 	return k
 }

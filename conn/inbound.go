@@ -39,6 +39,8 @@ const (
 	byPipe                      // the other end of a Pipe is full
 	byUnread                    // Unread, until the next turn
 	byExit                      // Detach
+	byBridge                    // a NetConn has much that is not read
+	bySplice                    // the kernel moves what comes
 )
 
 func (c *Conn) hold(why pauses) { c.paused |= why }
@@ -141,7 +143,7 @@ func (c *Conn) handParked() {
 	case c.state == closing:
 	case c.dial != nil && c.state == open:
 		c.dial.endOfFile()
-	case c.beside != nil && c.beside.inlet != nil:
+	case c.piped():
 		c.beside.inlet.eof(c)
 	default:
 		c.hearEOF()
@@ -182,12 +184,8 @@ func (c *Conn) armOrCancel() {
 	switch {
 	case want && !c.armed:
 		op := aio.Op{Kind: aio.Recv}
-		c.armed, c.armedBulk = true, c.bulk
-		switch {
-		case c.bulk:
+		if c.armed, c.armedBulk = true, c.bulk || c.host.unix; c.armedBulk {
 			op.Flags = aio.Bulk
-		case c.unix:
-			op.Flags = aio.Once
 		}
 		c.submit(op)
 	case c.armed && !c.cancelling && (!want || c.bulk && !c.armedBulk):

@@ -31,19 +31,27 @@ const damage = `they differ at|out of range|changed while they were lent|lent by
 
 // The first three are those of a short run.
 var mutants = []mutant{
-	{"free at first completion", "^TestSim", damage},
-	{"forget the short-send offset", "^TestSim", damage},
-	{"reorder the optimistic remainder", "^TestSim", damage},
-	{"drain inside Send", "^TestSim", "OnDrain inside a Send"},
-	{"lose the latch of full", "^TestSim", "two Fulls without a Drain"},
+	{"free at first completion", "^TestSim(Send|Echo|Reset)$", damage},
+	{"forget the short-send offset", "^TestSim(Send|Echo|Reset)$", damage},
+	{"reorder the optimistic remainder", "^TestSim(Send|Echo|Reset)$", damage},
+	{"drain inside Send", "^TestSim(Send|Echo|Reset)$", "OnDrain inside a Send"},
+	{"lose the latch of full", "^TestSim(Send|Echo|Reset)$", "two Fulls without a Drain"},
 	{"admit at the limit", "^TestAdmission$", "answered full, want rejected"},
 	{"refuse a message to an empty queue", "^TestAdmission$", "answered rejected, want full"},
 	{"full of our own batching", "^TestFullSpeaks", "after .* bytes: full"},
 	{"drain below the mark only", "^TestLowWater$", "hooks"},
 	{"deliver while paused", "^TestPauseRead$|^TestPauseInside", "delivered while paused|deliveries, want"},
-	{"overtake what is parked", "^TestSim|^TestPause|^TestSetHandler", "out of order|OnData brought|in order: false|deliveries, want"},
+	{"overtake what is parked", "^TestSim(Send|Echo|Reset)$|^TestPause|^TestSetHandler", "out of order|OnData brought|in order: false|deliveries, want"},
 	{"close over the mailbox", "^TestMailBeforeClose$", "the peer has"},
 	{"sit on the rest", "^TestPromptForTheRest$", "nobody waits"},
+	{"budget without its threshold", "^TestBudget", "want rejected|holds .* bytes, want about"},
+	{"budget at its size", "^TestBudgetBoundaries$", "want rejected"},
+	{"budget forgets the mail", "^TestBudget", "total is|at the end"},
+	{"budget pays twice", "^TestSimBudget$", "at the end|are pending"},
+	{"close a connection that is not the largest", "^TestBudgetCloses", "is closed|closed with|Closed:1"},
+	{"drop the newest", "^TestDrop", "the peer got|the model|dropped .* bytes, want"},
+	{"drop what is begun", "^TestDrop|^TestSimBudget$", "the queue holds|have changed|may be dropped|is not whole|the peer got"},
+	{"wait for what has come", "^TestWriteBlock", "not in time|still wait"},
 	{"overtake a stream", "^TestSendFromOrder$|^TestSimStream$", "out of order|they differ at"},
 	{"close over a stream", "^TestCloseBehindStream$", "the peer has|done ran"},
 	{"cut a stream at CloseTimeout", "^TestCloseBehindStream$", "done ran .* write_timeout|not in time"},
@@ -88,20 +96,48 @@ var edits = []edit{
 		"case c.ReadPaused() && !mutant(\"deliver while paused\") || len(c.parked) > 0 && !mutant(\"overtake what is parked\"):",
 	}, {
 		"close.go",
-		"	return c.Pending() == 0 && (o == nil",
-		"	return (c.Pending() == 0 || mutant(\"close over the mailbox\") && (o == nil || o.q.empty())) && (o == nil",
+		"	return c.drained() && (o == nil",
+		"	return (c.drained() || mutant(\"close over the mailbox\") && (o == nil || o.q.empty())) && (o == nil",
 	}, {
 		"outbound.go",
 		"	if c.Pending() > o.asked || c.full",
 		"	if c.Pending() > o.asked && !mutant(\"sit on the rest\") || c.full",
+	}, {
+		"budget.go",
+		"		if t >= b.size || pending > 0 && pending >= b.size-t {",
+		"		if t >= b.size && !(mutant(\"budget at its size\") && t == b.size) || pending > 0 && pending >= b.size-t && !mutant(\"budget without its threshold\") {",
+	}, {
+		"gate.go",
+		"	if p := g.pending.Add(n); g.budget != nil && p < gone {",
+		"	if p := g.pending.Add(n); g.budget != nil && (p < gone || mutant(\"budget pays twice\")) {",
+	}, {
+		"gate.go",
+		"	if g.chargeWithin(n) || g.policy == DropOldest",
+		"	if b := g.budget; mutant(\"budget forgets the mail\") && b != nil {\n		g.budget = nil\n		defer func() { g.budget = b }()\n	}\n	if g.chargeWithin(n) || g.policy == DropOldest",
+	}, {
+		"budget.go",
+		"p < gone && p > held {",
+		"p < gone && (p > held || mutant(\"close a connection that is not the largest\") && p > 0) {",
+	}, {
+		"bounds.go",
+		"	for i := b.fly; i < len(b.lens); {\n		size, keep, next := b.at(i)\n		if !keep {",
+		"	for i := b.fly; i < len(b.lens); {\n		size, keep, next := b.at(i)\n		if !keep && !(mutant(\"drop the newest\") && i+next < len(b.lens)) {",
+	}, {
+		"bounds.go",
+		"	for b.back < n {",
+		"	for b.back < n && !mutant(\"drop what is begun\") {",
+	}, {
+		"block.go",
+		"	g.grant() // Room that",
+		"	if mutant(\"wait for what has come\") {\n		return w\n	}\n	g.grant() // Room that",
 	}, {
 		"stream.go",
 		"	if n := len(o.streams); n > 0 {\n		return",
 		"	if n := len(o.streams); n > 0 && !mutant(\"overtake a stream\") {\n		return",
 	}, {
 		"close.go",
-		"len(o.loans) == 0 && !o.streaming())",
-		"len(o.loans) == 0 && (!o.streaming() || mutant(\"close over a stream\")))",
+		"(c.out == nil || !c.out.streaming())",
+		"(c.out == nil || !c.out.streaming() || mutant(\"close over a stream\"))",
 	}, {
 		"close.go",
 		"if c.eof || f.patient {",

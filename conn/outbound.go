@@ -34,7 +34,6 @@ type outbound struct {
 	streams  []*stream // in order, behind q; the first one's turn has come
 	passed   []*stream // read to their end, and not all told
 	ahead    int       // bytes of streams in q that the kernel has not taken
-	polling  bool      // a Poll for room in the socket is in flight
 	bounds   *bounds   // of the messages, if somebody drops whole ones
 }
 
@@ -54,7 +53,7 @@ func (c *Conn) outbox() *outbound {
 		} else {
 			c.out = &outbound{}
 		}
-		if c.dial.keeps() {
+		if c.host.cfg.SlowPeer == DropOldest || c.dial.keeps() {
 			c.out.bounds = &bounds{}
 		}
 		c.out.op = aio.Op{Token: c.token, Kind: aio.Send, FD: c.fd, Out: c.out.op.Out}
@@ -64,9 +63,7 @@ func (c *Conn) outbox() *outbound {
 
 // next returns the queue that a message of n bytes joins now.
 func (o *outbound) next(n int) *sendq {
-	if o.bounds != nil {
-		o.bounds.add(n)
-	}
+	o.bounds.add(n)
 	return o.end()
 }
 
@@ -80,7 +77,7 @@ const (
 // vacate gives the outbound back when nothing is in it.
 func (c *Conn) vacate() {
 	o := c.out
-	if o == nil || o.sending || o.backlog || o.polling || len(o.loans) > 0 || len(o.streams) > 0 || !o.q.clean() {
+	if o == nil || o.sending || o.backlog || len(o.loans) > 0 || len(o.streams) > 0 || !o.q.clean() {
 		return // With a backlog, DrainAlways has a drain to tell.
 	}
 	c.out = nil
@@ -135,21 +132,29 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 
 // Writev copies the pieces of v and queues them as one message; see Write.
 func (c *Conn) Writev(v [][]byte) (n int, err error) {
+	if s := c.SendVec(v); s >= Rejected {
+		return 0, s.Err()
+	}
+	for _, p := range v {
+		n += len(p)
+	}
+	return n, nil
+}
+
+// SendVec is Writev with the answer of a Send.
+func (c *Conn) SendVec(v [][]byte) Status {
+	n := 0
 	for _, p := range v {
 		n += len(p)
 	}
 	s := c.admit(n)
-	if s == Queued && n > 0 {
-		if c.store(n, v) {
-			s = c.admitted()
-		} else {
-			s = c.refund(n)
-		}
+	if s != Queued || n == 0 {
+		return s
 	}
-	if s >= Rejected {
-		return 0, s.Err()
+	if !c.store(n, v) {
+		return c.refund(n)
 	}
-	return n, nil
+	return c.admitted()
 }
 
 func (c *Conn) write(p []byte) Status {
@@ -203,21 +208,29 @@ func (c *Conn) SendBytes(p []byte, done func()) Status {
 
 // WriteReserved copies p and queues it even past the limit, from a reserve of
 // Reserve bytes that is there again when the queue is empty: for what a
-// protocol must say, such as a close frame or an alert. Beyond the reserve it
-// is a Write.
+// protocol must say, such as a close frame or an alert. DropOldest does not drop
+// it. Beyond the reserve it is a Write.
 func (c *Conn) WriteReserved(p []byte) Status {
-	if c.state != open || len(p) == 0 {
+	n := len(p)
+	if c.state != open || n == 0 || n > Reserve {
 		return c.write(p)
+	}
+	past := c.isBlocked() && c.outbox().reserved+n <= Reserve
+	if past {
+		c.charge(n)
+	} else if s := c.admit(n); s != Queued {
+		return s
 	}
 	o := c.outbox()
-	if !c.isBlocked() || o.reserved+len(p) > Reserve {
-		return c.write(p)
+	o.bounds.keep(true)
+	stored := c.store(n, c.host.single(p))
+	o.bounds.keep(false)
+	if !stored {
+		return c.refund(n)
 	}
-	if !c.store(len(p), c.host.single(p)) {
-		return Rejected
+	if past {
+		o.reserved += n
 	}
-	o.reserved += len(p)
-	c.charge(len(p))
 	return c.admitted()
 }
 
@@ -258,7 +271,7 @@ func (c *Conn) blocks(n int) (fresh []buf.Buf, ok bool) {
 	h.fresh = h.fresh[:0]
 	for n > 0 {
 		pool := c.loop.Bulk()
-		if n <= reactor.SmallBlock && c.Pending() <= 8*reactor.SmallBlock {
+		if n <= reactor.SmallBlock && c.Pending() <= 8*reactor.SmallBlock || n < reactor.BulkBlock && c.isPacked() {
 			pool = c.loop.Small()
 		}
 		b := pool.Get()
@@ -308,9 +321,7 @@ func (c *Conn) took(n int) {
 	if streamed > 0 {
 		c.countAhead(-streamed)
 	}
-	if o.bounds != nil {
-		o.bounds.take(n - streamed)
-	}
+	o.bounds.take(n - streamed)
 	c.bytesOut += uint64(n)
 	c.credit(n - streamed)
 	if f := c.final; f != nil && n > 0 {
@@ -339,7 +350,7 @@ func (c *Conn) pump() {
 		if c.flow(); c.state >= ending {
 			return
 		}
-		o.end().squeeze(c.smallBlock)
+		c.squeeze(o.end())
 	}
 	if o.q.empty() {
 		c.vacate()
@@ -347,18 +358,23 @@ func (c *Conn) pump() {
 	}
 	if o.stuck {
 		o.backlog = true
-		o.q.squeeze(c.smallBlock)
+		c.squeeze(&o.q)
 	}
 	op := &o.op
 	zc := c.host.zeroCopy
-	if c.copies {
-		zc = 0
+	if c.copies || c.host.cfg.SlowPeer == DropOldest {
+		zc = 0 // What is lent could not be dropped.
 	}
 	var large bool
-	op.Out, o.asked, large = o.q.gather(op.Out[:0], c.host.maxOut, sendBytes, zc)
+	window := c.window()
+	op.Out, o.asked, large = o.q.gather(op.Out[:0], c.host.maxOut, window, zc)
 	op.Flags = 0
 	if o.stuck {
 		op.Flags |= aio.PollFirst
+		op.Out, o.asked = firstBytes(op.Out, o.asked, window)
+	}
+	if c.host.cfg.SlowPeer == DropOldest {
+		o.bounds.begin(o.q.messages(o.asked))
 	}
 	if c.Pending() > o.asked || c.full || o.prompt || o.streaming() || c.state != open || c.host.cfg.DrainAlways && o.backlog {
 		op.Flags |= aio.Prompt
@@ -419,6 +435,7 @@ func (c *Conn) sent(done *aio.Completion) {
 			c.took(int(done.Res))
 		case o.op.Flags&aio.ZeroCopy != 0 && noLoan(syscall.Errno(-done.Res)):
 			c.copies = true // Nothing was taken: the same bytes go again, by copy.
+			c.took(0)
 		default:
 			c.fail("send", int(done.Res))
 		}

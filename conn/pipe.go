@@ -3,6 +3,7 @@ package conn
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync/atomic"
 
 	"github.com/penstock-go/penstock/buf"
@@ -148,6 +149,14 @@ func (p *Piping) Bytes() (ab, ba uint64) {
 // piped reports whether something takes the input instead of the handler.
 func (c *Conn) piped() bool { return c.beside != nil && c.beside.inlet != nil }
 
+// inPipe reports whether a Pipe is on, in either direction.
+func (c *Conn) inPipe() bool {
+	return c.beside != nil && slices.ContainsFunc(c.beside.mourners, func(m mourner) bool {
+		_, ok := m.(*pipeEnd)
+		return ok
+	})
+}
+
 // pipeEnd is a Pipe at one of its connections.
 //
 // Thread: that of c, but for bytes.
@@ -159,8 +168,11 @@ type pipeEnd struct {
 	bytes atomic.Uint64
 
 	installed bool
-	inEnded   bool // the end of file of c was carried over
-	outEnded  bool // that of the far end has come
+	splicer   *splicer // while the kernel moves what comes
+	full      int      // full blocks in a row
+	copies    bool     // the kernel does not
+	inEnded   bool     // the end of file of c was carried over
+	outEnded  bool     // that of the far end has come
 }
 
 var (
@@ -218,6 +230,9 @@ func (e *pipeEnd) remove() {
 		}
 		c.touch()
 	}
+	if e.splicer != nil {
+		e.far.c.touch() // Which ends it.
+	}
 }
 
 // data implements inlet.
@@ -233,6 +248,7 @@ func (e *pipeEnd) data(c *Conn, in *buf.Buf) {
 		e.await()
 	}
 	e.bytes.Add(uint64(n))
+	e.bulky(n)
 }
 
 // forward queues a block at the far end, whatever the limits say: that it is not
@@ -247,7 +263,10 @@ func (e *pipeEnd) forward(in *buf.Buf) Status {
 		return Closed
 	}
 	far.charge(in.Len())
+	b := far.outbox().bounds
+	b.keep(true)
 	far.join(in)
+	b.keep(false)
 	far.loop.As(far)
 	s := far.admitted()
 	far.loop.As(e.c)
@@ -258,17 +277,11 @@ func (e *pipeEnd) forward(in *buf.Buf) Status {
 func (g *gate) force(p []byte) Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.shut {
+	if g.asked > notYet {
 		return Closed
 	}
 	g.charge(int64(len(p)))
-	if n := len(g.items); n > 0 && g.items[n-1].copied() {
-		g.items[n-1].n += len(p)
-	} else {
-		g.items = append(g.items, item{n: len(p)})
-	}
-	g.data = append(g.data, p...)
-	g.post()
+	g.keep(item{n: len(p), vital: true}, p, nil)
 	return g.answer()
 }
 

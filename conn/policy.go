@@ -1,17 +1,31 @@
 package conn
 
+import (
+	"syscall"
+)
+
 // press decides on a message of n bytes that does not fit: the policies of the
 // connection and of its budget make room, or it is refused.
 func (c *Conn) press(n int) Status {
 	b := c.host.cfg.Budget
-	if b != nil && !c.atLimit() {
-		if c.host.share.offer(c, n) {
-			return Queued
-		}
+	if b != nil && c.gate.isDoomed() { // Another loop has chosen it, and the post is on its way.
+		c.gate.evict(c.loop)
+		return c.late(n)
+	}
+	short := b != nil && !c.atLimit() // It is the budget that has no room.
+	if short && c.host.share.offer(c, n) || c.replace(n) {
+		return Queued
+	}
+	if short {
 		for b.full() && b.evict(c.loop) && c.state == open {
 			if c.chargeWithin(n) {
+				b.tell()
 				return Queued
 			}
+		}
+		b.tell()
+		if c.state != open {
+			return c.late(n) // It was this one that held the most.
 		}
 		b.refuse(n)
 	}
@@ -21,11 +35,163 @@ func (c *Conn) press(n int) Status {
 // isBlocked reports whether the next message does not fit.
 func (c *Conn) isBlocked() bool {
 	b := c.host.cfg.Budget
-	return c.atLimit() || b != nil && !b.fits(int64(c.Pending()))
+	return c.atLimit() || b != nil && !b.fits(int64(c.Pending()), 0)
 }
 
 // atLimit reports whether the connection's own Limit refuses the next message.
 func (c *Conn) atLimit() bool {
 	p := c.Pending()
 	return p > 0 && p >= c.marks.Limit
+}
+
+// replace drops messages until there is room for n bytes. It drops none when that
+// would not help.
+func (c *Conn) replace(n int) bool {
+	o, b := c.out, c.host.cfg.Budget
+	if o == nil || c.host.cfg.SlowPeer != DropOldest {
+		return false
+	}
+	free := o.bounds.free
+	rest := c.Pending() - free
+	if rest > 0 && rest >= c.marks.Limit || b != nil && !b.fits(int64(rest), int64(free)) {
+		return false
+	}
+	for c.dropOldest() {
+		if c.chargeWithin(n) {
+			return true
+		}
+	}
+	return false
+}
+
+// dropOldest drops the oldest message that is not begun.
+func (c *Conn) dropOldest() bool {
+	o := c.out
+	from, n, ok := o.bounds.drop()
+	if !ok {
+		return false
+	}
+	o.cut(from, n)
+	if o.q.empty() && len(o.streams) == 0 {
+		o.prompt, o.reserved = false, 0
+	}
+	c.aside().dropped.add(n)
+	c.credit(n)
+	return true
+}
+
+// trim drops what has become too old through a Ref: until the newest message, of
+// n bytes, would have been taken behind what is left.
+func (c *Conn) trim(n int) {
+	over := func() bool { p := c.Pending() - n; return p > 0 && p >= c.marks.Limit }
+	if c.out == nil || c.host.cfg.SlowPeer != DropOldest || c.state != open || !over() {
+		return
+	}
+	c.offer()
+	for c.out != nil && over() && c.dropOldest() {
+	}
+}
+
+// mailed queues one message that was admitted when it was posted.
+func (c *Conn) mailed(it item, p []byte) {
+	taken := false
+	if it.vital && c.state < ending {
+		b := c.outbox().bounds
+		b.keep(true)
+		defer b.keep(false)
+	}
+	switch {
+	case c.state >= ending: // Stays pending, and is lost with the rest.
+		c.tellLater(it.lent)
+	case it.n == 0:
+		c.tellLater(it.lent)
+		return
+	case it.lent != nil:
+		c.outbox().next(it.n).push(entry{ext: it.lent.p, done: it.lent.done})
+		taken = true
+	case it.shared != nil:
+		c.outbox().next(it.n).push(entry{ext: it.shared.Bytes(), shared: it.shared})
+		it.shared, taken = nil, true
+	default:
+		taken = c.store(it.n, c.host.single(p))
+	}
+	if it.shared != nil {
+		it.shared.Release()
+	}
+	switch {
+	case taken:
+		c.out.prompt = true
+	case c.state < ending:
+		// There is no memory for what was promised, and a stream with a hole in
+		// it is none.
+		c.end(IOError, "send", syscall.ENOBUFS, true)
+	}
+}
+
+// tellLater has who lent memory told that nobody reads it.
+func (c *Conn) tellLater(l *lent) {
+	if l != nil && l.done != nil {
+		o := c.outbox()
+		o.q.dones = append(o.q.dones, l.done)
+		c.touch()
+	}
+}
+
+// asked ends the connection as a Ref has asked for.
+func (c *Conn) asked(why how) {
+	switch why {
+	case byCloseWrite:
+		c.CloseWrite()
+	case byClose:
+		c.Close()
+	case byAbort:
+		c.Abort()
+	}
+}
+
+// mailDone runs the hooks that a mailbox asks for, whose last message has n bytes.
+func (c *Conn) mailDone(m *mail, n int) {
+	c.count(m)
+	c.pendingMax = max(c.pendingMax, c.Pending())
+	c.trim(n)
+	pending := c.Pending()
+	if pending >= c.marks.High && c.state == open {
+		if !c.full {
+			c.offer()
+			pending = c.Pending()
+		}
+		if pending >= c.marks.High {
+			c.fill()
+		}
+	}
+	if m.refused.messages == 0 {
+		return
+	}
+	if c.host.cfg.SlowPeer == CloseSlow && m.slow {
+		c.end(SlowPeer, "", ErrSendBufferFull, true)
+	}
+	if c.hooks.err != nil {
+		c.hooks.err(c, &SendError{Messages: int(m.refused.messages), Bytes: int(m.refused.bytes), Err: ErrSendBufferFull})
+	}
+}
+
+// count adds up what a mailbox has counted.
+func (c *Conn) count(m *mail) {
+	c.counts.rejected += uint32(m.refused.messages)
+	c.counts.rejectedBytes += m.refused.bytes
+	if m.dropped.messages > 0 {
+		c.aside().dropped.messages += m.dropped.messages
+		c.aside().dropped.bytes += m.dropped.bytes
+	}
+}
+
+// lastMail gives back what was in the mailbox of a connection that has ended.
+func (c *Conn) lastMail(m mail) {
+	c.count(&m)
+	for i := range m.items {
+		if s := m.items[i].shared; s != nil {
+			s.Release()
+		}
+		c.tellLater(m.items[i].lent)
+	}
 }

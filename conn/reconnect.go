@@ -24,7 +24,8 @@ const (
 //
 // What is asked for here is final: Close and its kin, Abort, a policy for slow
 // peers, a panic of the handler, the end of the group. The peer's end of file is a
-// loss, behind OnEOF, since the peer reads no more of this connection as a rule.
+// loss, behind OnEOF, since the peer reads no more of this connection as a rule. A
+// loss while a Pipe is on is final too: what follows would not be the same stream.
 //
 // The n-th attempt in a row waits between a half and the whole of Least times
 // 2^(n-1), at most Most, at random, so that the clients of a server that comes back
@@ -45,7 +46,7 @@ type Reconnect struct {
 	// acknowledges. A SendFrom does not outlive a loss. Default: what is queued at
 	// the loss is dropped and counted.
 	//
-	// With Keep a message costs 8 bytes more while it waits.
+	// With Keep a message costs some bytes more while it waits.
 	Keep bool
 }
 
@@ -126,7 +127,7 @@ func (b *retry) stop() {
 // attempt follows when its operations are home.
 func (dl *dialing) lose(reason Reason, op string, err error, reset bool) bool {
 	c, b := dl.c, &dl.back
-	if dl.policy == nil || c.state != open || !retried(reason) {
+	if dl.policy == nil || c.state != open || !retried(reason) || dl.back.was && c.inPipe() {
 		return false
 	}
 	c.touch()
@@ -134,9 +135,6 @@ func (dl *dialing) lose(reason Reason, op string, err error, reset bool) bool {
 		b.cause = &final{reason: reason, op: op, err: err}
 		c.recall(reset)
 		c.offline = true
-		if c.clock != nil {
-			c.wind() // The deadlines are those of a socket; the next one starts them.
-		}
 	}
 	return true
 }
@@ -145,8 +143,9 @@ func (dl *dialing) lose(reason Reason, op string, err error, reset bool) bool {
 func (dl *dialing) endOfFile() {
 	c := dl.c
 	switch {
-	case c.beside != nil && c.beside.inlet != nil:
-		c.beside.inlet.eof(c)
+	case c.piped():
+		c.beside.inlet.eof(c) // The other direction goes on.
+		return
 	case c.hooks.eof != nil:
 		c.hooks.eof(c)
 	}
@@ -255,7 +254,7 @@ func (c *Conn) dropStreams(cause error) {
 		s.from.stop()
 		o.q.dones = append(o.q.dones, s.fail(cause))
 		o.q.dones = append(o.q.dones, s.behind.dones...)
-		for i := range s.behind.list {
+		for i := s.behind.next; i < len(s.behind.list); i++ {
 			o.q.push(s.behind.list[i])
 		}
 	}

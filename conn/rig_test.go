@@ -258,6 +258,9 @@ var methods = []method{
 		m, err := r.c.Writev([][]byte{make([]byte, n/3), nil, make([]byte, n-n/3)})
 		return r.status(n, m, err)
 	}},
+	{"SendVec", 0, false, func(r *rig, n int) conn.Status {
+		return r.c.SendVec([][]byte{make([]byte, n/2), nil, make([]byte, n-n/2)})
+	}},
 	{"SendShared", 0, false, func(r *rig, n int) conn.Status {
 		s := buf.NewShared(make([]byte, n))
 		defer s.Release()

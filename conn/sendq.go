@@ -192,30 +192,15 @@ func (q *sendq) drop() {
 	q.list, q.head, q.next = q.list[:0], 0, 0
 }
 
-// shed gives back the pieces from place i on, but for those that are lent, and
-// returns how many bytes of them were waiting.
-func (q *sendq) shed(i int) (n int) {
-	for i < len(q.list) && q.list[i].loans > 0 {
-		i++
-	}
-	for j := i; j < len(q.list); j++ {
-		e := &q.list[j]
-		n += e.len() - e.taken
-		q.release(e)
-	}
-	q.list = q.list[:min(i, len(q.list))]
-	q.squeezed = min(q.squeezed, q.base+uint64(len(q.list)))
-	return n
-}
-
 // squeeze moves the bytes of sparse blocks that wait into as few blocks as
 // hold them, so that a connection that is stuck costs about what it has
 // pending: of two neighbours, more than one half is filled. into returns a
-// block with room for n bytes, or the zero Buf.
-func (q *sendq) squeeze(into func(n int) buf.Buf) {
+// block with room for n bytes, or the zero Buf. It returns the place from which on
+// it has looked.
+func (q *sendq) squeeze(into func(n int) buf.Buf) (from int) {
 	var tail *buf.Buf // of the entry before, if it has a block
 	var of *stream    // and the stream that it belongs to
-	from := q.next
+	from = q.next
 	if q.squeezed > q.base+uint64(from) { // The last of them may have got room since.
 		from = int(q.squeezed-q.base) - 1
 	}
@@ -242,6 +227,7 @@ func (q *sendq) squeeze(into func(n int) buf.Buf) {
 	clear(q.list[kept:])
 	q.list = q.list[:kept]
 	q.squeezed = q.base + uint64(kept)
+	return from
 }
 
 // shrink moves rest, what is left of e, to a smaller block if there is one.

@@ -5,9 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -29,6 +26,7 @@ type stream struct {
 	left   int64 // bytes to come from the source; below 0: until its end
 	read   int64 // bytes that have come
 	sent   int64 // of them, those the kernel has taken
+	held   int   // bytes in a pipe of the kernel's: see splicer
 	ended  bool  // the source is done with
 	told   bool  // done has run
 	waits  bool  // for memory, by a timer
@@ -88,24 +86,34 @@ func (c *Conn) SendFrom(r io.Reader, n int64, done func(sent int64, err error)) 
 	}
 	from, err := c.sourceOf(r)
 	s := &stream{from: from, left: n, done: done, err: err}
-	s.tell = s.finish
 	s.ended = n == 0
-	o.streams = append(o.streams, s)
-	o.prompt = true
-	c.touch()
+	c.queueStream(s)
 	if c.Pending() >= c.marks.High {
 		return Full
 	}
 	return Queued
 }
 
+func (c *Conn) queueStream(s *stream) {
+	o := c.outbox()
+	s.tell = s.finish
+	o.streams = append(o.streams, s)
+	o.prompt = true
+	c.touch()
+}
+
 // Ahead returns the bytes that streams have read and the kernel has not taken.
 // They are not pending, and never hold the queue up.
 func (c *Conn) Ahead() int {
-	if c.out == nil {
+	o := c.out
+	if o == nil {
 		return 0
 	}
-	return c.out.ahead
+	n := o.ahead
+	for _, s := range o.streams {
+		n += s.held
+	}
+	return n
 }
 
 // end returns the queue that the next message joins.
@@ -132,7 +140,7 @@ func (s *stream) finish() {
 // into the socket. No send is in flight.
 func (c *Conn) flow() {
 	o := c.out
-	for len(o.streams) > 0 && c.state < ending && o.ahead < aheadMost && !o.polling {
+	for len(o.streams) > 0 && c.state < ending && o.ahead < aheadMost && !c.awaits(pollOut) {
 		s := o.streams[0]
 		if !s.ended {
 			switch {
@@ -160,7 +168,7 @@ func (c *Conn) pass(s *stream) {
 	} else {
 		o.q.dones = append(o.q.dones, s.tell)
 	}
-	for i := range s.behind.list {
+	for i := s.behind.next; i < len(s.behind.list); i++ {
 		o.q.push(s.behind.list[i])
 	}
 	clear(s.behind.list)
@@ -185,6 +193,8 @@ func (c *Conn) countAhead(n int) {
 	if b := c.host.cfg.Budget; b != nil {
 		if t := b.total.Add(int64(n)); n > 0 {
 			b.note(t)
+		} else {
+			b.tell()
 		}
 	}
 }
@@ -242,22 +252,25 @@ func (c *Conn) streamed(s *stream, n int) {
 	if f := c.final; f != nil {
 		f.progress = c.loop.Now()
 	}
+	if c.clock != nil {
+		c.clock.took(c, n)
+	}
 }
 
 // awaitSocket has the streams go on when the socket has room.
 func (c *Conn) awaitSocket() {
-	c.out.polling = true
-	c.submit(aio.Op{Kind: aio.Poll, Events: unix.POLLOUT})
+	if c.await(pollOut); c.clock != nil {
+		c.clock.took(c, 0)
+	}
 }
 
-// polled settles the completion of that.
-func (c *Conn) polled() {
-	c.out.polling = false
-	if c.state >= ending || c.offline {
-		c.proceed()
-		return
+// owes reports whether the peer is to take something now. A stream whose source
+// has nothing is no fault of the peer's.
+func (c *Conn) owes() bool {
+	if o := c.out; o != nil && len(o.streams) > 0 {
+		return !o.q.empty() || c.awaits(pollOut)
 	}
-	c.touch()
+	return c.Pending() > 0 || c.Ahead() > 0
 }
 
 // awaitMemory has the streams go on a little later.
@@ -283,6 +296,7 @@ func (c *Conn) dropOut(err error) {
 	}
 	c.countAhead(-o.ahead)
 	o.streams, o.passed = nil, nil
+	o.bounds.reset()
 }
 
 // fail notes why not all of s was sent, unless that is known, and returns how to

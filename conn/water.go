@@ -58,16 +58,14 @@ func (c *Conn) Admit(n int) Status {
 // before.
 func (c *Conn) admit(n int) Status {
 	if c.state != open {
-		c.counts.afterClose++
-		return Closed
+		return c.late(n)
 	}
 	if c.chargeWithin(n) {
 		return Queued
 	}
 	c.offer()
 	if c.state != open {
-		c.counts.afterClose++
-		return Closed
+		return c.late(n)
 	}
 	if c.chargeWithin(n) {
 		return Queued
@@ -125,7 +123,24 @@ func (c *Conn) charge(n int) {
 	}
 }
 
-func (c *Conn) credit(n int) { c.charge(-n) }
+// credit counts n bytes off, and lets those in who have waited for that.
+func (c *Conn) credit(n int) {
+	c.charge(-n)
+	if g := c.gate; g != nil {
+		if g.blocked.Load() > 0 {
+			g.granted()
+		}
+		if g.budget != nil {
+			g.budget.tell()
+		}
+	}
+}
+
+// late counts a message of n bytes that came after the close.
+func (c *Conn) late(n int) Status {
+	c.aside().late.add(n)
+	return Closed
+}
 
 // admitted answers for a message that was just queued. Full speaks of the
 // peer, not of our batching: the queue is offered to the kernel before.

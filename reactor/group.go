@@ -142,6 +142,7 @@ func (g *Group) open(open opener) error {
 // thread ends with the goroutine, and with it its affinity.
 func (g *Group) thread(id int, cpus []int, open opener, opened chan<- *Loop, failed chan<- error) {
 	runtime.LockOSThread()
+	defer enterThread()()
 	if g.cfg.Pin && len(cpus) > 0 {
 		if err := pin(cpus[id%len(cpus)]); err != nil {
 			failed <- err

@@ -24,7 +24,7 @@ var plan = map[string][]string{
 	"reactor":           {"aio", "buf", "fallback", "ring", "internal/invariants", "internal/sys"},
 	"conn":              {"aio", "buf", "reactor", "internal/invariants", "internal/sys"},
 	"codec":             {"buf", "conn", "internal/invariants"},
-	"ws":                {"buf", "conn", "internal/invariants"},
+	"ws":                {"buf", "conn", "reactor", "internal/invariants"},
 	".":                 {"aio", "buf", "codec", "conn", "reactor", "ws"},
 }
 

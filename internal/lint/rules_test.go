@@ -38,7 +38,7 @@ func TestRules(t *testing.T) {
 		{"imports", "suite in an engine's test", map[string]string{"ring/a_test.go": "package ring_test\n" + `import _ "github.com/penstock-go/penstock/aio/aiotest"` + "\n" + xRing}, ""},
 		{"imports", "suite outside tests", map[string]string{"ring/a.go": "package ring\n" + `import _ "github.com/penstock-go/penstock/aio/aiotest"`}, "may not import aio/aiotest"},
 		{"imports", "two floors down in a test", map[string]string{"ws/a_test.go": "package ws\n" + `import _ "github.com/penstock-go/penstock/reactor"`}, ""},
-		{"imports", "two floors down", map[string]string{"ws/a.go": "package ws\n" + `import _ "github.com/penstock-go/penstock/reactor"`}, "ws may not import reactor"},
+		{"imports", "two floors down", map[string]string{"ws/a.go": "package ws\n" + `import _ "github.com/penstock-go/penstock/aio"`}, "ws may not import aio"},
 		{"imports", "unplanned room", map[string]string{"conn/util/a.go": "package util\n" + xBuf}, "without a line in the plan"},
 		{"imports", "a street sees all", map[string]string{"cmd/penstock/a.go": "package main\n" + xRing + "\n" + xConn}, ""},
 		{"imports", "a street is seen by none", map[string]string{"conn/a.go": "package conn\n" + `import _ "github.com/penstock-go/penstock/bench"`}, "conn may not import bench"},

@@ -1,0 +1,63 @@
+package conn
+
+import (
+	"net"
+
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// detached is what a Detach is told.
+type detached struct {
+	Departure
+	err error
+}
+
+// Detach takes the connection out of the library, as [Conn.Detach] does, and
+// returns when it has left, or why it could not: then it is closed. Input is what
+// nobody has read. All else that is called or waits returns net.ErrClosed.
+func (n *NetConn) Detach() (Departure, error) {
+	told := make(chan detached, 1)
+	n.mu.Lock()
+	was := n.done
+	if !was {
+		n.leaving, n.exit = true, told
+	}
+	n.mu.Unlock()
+	if was || !n.closing() {
+		return Departure{}, n.fault("detach", net.ErrClosed)
+	}
+	if !n.ref.Do(func(c *Conn) { n.leave(c, told) }) {
+		return Departure{}, n.fault("detach", net.ErrClosed)
+	}
+	d := <-told
+	return d.Departure, n.fault("detach", d.err)
+}
+
+// leave begins a Detach on the loop.
+func (n *NetConn) leave(c *Conn, told chan<- detached) {
+	n.mu.Lock()
+	n.exit = nil
+	n.mu.Unlock()
+	c.Detach(func(d Departure, err error) {
+		if err == nil {
+			d.Input = append(n.rest, d.Input...)
+		}
+		told <- detached{d, err}
+	})
+}
+
+// attach is Attach of a NetConn, which leaves its own loop before.
+func (n *NetConn) attach(on reactor.Remote, h Handler, cfg Config, heard []byte) error {
+	if _, err := cfg.Check(); err != nil {
+		return err
+	}
+	d, err := n.Detach()
+	if err != nil {
+		return err
+	}
+	err = AttachFD(on, d.FD, h, cfg, append(append([]byte(nil), heard...), d.Input...))
+	if err != nil {
+		closeSocket(d.FD)
+	}
+	return err
+}

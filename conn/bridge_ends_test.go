@@ -1,0 +1,409 @@
+package conn_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/testutil"
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// TestNetConnCloseFlushes holds that Close gives the peer all that Write has
+// taken, and then the end of file.
+func TestNetConnCloseFlushes(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		closed := make(chan error, 1)
+		n, far := bridged(t, g, "tcp", &conn.Funcs{Close: func(_ *conn.Conn, err error) { closed <- err }}, conn.Config{HighWater: 8 << 20})
+		data := make([]byte, 4<<20)
+		_, _ = rand.NewChaCha8([32]byte{5}).Read(data)
+		if k, err := n.Write(data); k != len(data) || err != nil {
+			t.Fatalf("%d, %v", k, err)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+		got, err := io.ReadAll(far)
+		if !bytes.Equal(got, data) || err != nil {
+			t.Errorf("%d bytes of %d, or others; %v", len(got), len(data), err)
+		}
+		_ = far.Close()
+		if err := <-closed; err != nil {
+			t.Errorf("OnClose: %v", err)
+		}
+	})
+}
+
+// TestNetConnConcurrent has many goroutines write messages and read at once, until
+// the connection is closed under them: messages arrive whole, all that were taken,
+// and each goroutine ends.
+func TestNetConnConcurrent(t *testing.T) {
+	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+		one, two := netPair(t, g, "tcp", conn.Config{HighWater: 100_000})
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		taken := map[byte]int{}
+		for id := range byte(6) {
+			wg.Go(func() {
+				rng := rand.New(rand.NewPCG(uint64(id), 1))
+				for {
+					size := 5 + rng.IntN([]int{50, 5000, 60_000}[rng.IntN(3)])
+					p := bytes.Repeat([]byte{id}, size)
+					binary.BigEndian.PutUint32(p[1:], uint32(size))
+					k, err := one.Write(p)
+					if err != nil {
+						if k != 0 || !errors.Is(err, net.ErrClosed) {
+							t.Errorf("writer %d: %d, %v", id, k, err)
+						}
+						return
+					}
+					mu.Lock()
+					taken[id]++
+					mu.Unlock()
+				}
+			})
+		}
+		for range 3 { // They get nothing, and are ended.
+			wg.Go(func() {
+				if k, err := one.Read(make([]byte, 10)); k != 0 || !errors.Is(err, net.ErrClosed) {
+					t.Errorf("reader: %d, %v", k, err)
+				}
+			})
+		}
+		got, bytesIn := map[byte]int{}, 0
+		head := make([]byte, 5)
+		for {
+			if bytesIn > 8<<20 {
+				bytesIn = -1 << 62
+				for range 3 {
+					go one.Close()
+				}
+			}
+			if _, err := io.ReadFull(two, head); err != nil {
+				if err != io.EOF {
+					t.Error(err)
+				}
+				break
+			}
+			body := make([]byte, binary.BigEndian.Uint32(head[1:])-5)
+			if _, err := io.ReadFull(two, body); err != nil || bytes.Count(body, head[:1]) != len(body) {
+				t.Fatalf("a message of %d bytes by %d is not whole: %v", len(body), head[0], err)
+			}
+			got[head[0]]++
+			bytesIn += len(body)
+		}
+		wg.Wait()
+		_ = two.Close()
+		for id, n := range taken {
+			if got[id] != n {
+				t.Errorf("%d of %d messages of %d arrived", got[id], n, id)
+			}
+		}
+	})
+}
+
+// TestNetConnCopy copies through both ends, by pieces of every size.
+func TestNetConnCopy(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		data := make([]byte, 3<<20)
+		_, _ = rand.NewChaCha8([32]byte{6}).Read(data)
+		broken := errors.New("broken")
+		for name, tc := range map[string]struct {
+			from io.Reader
+			want error
+		}{
+			"large":      {struct{ io.Reader }{bytes.NewReader(data)}, nil},
+			"halves":     {iotest.HalfReader(struct{ io.Reader }{bytes.NewReader(data)}), nil},
+			"with error": {iotest.DataErrReader(struct{ io.Reader }{bytes.NewReader(data)}), nil},
+			"broken":     {io.MultiReader(bytes.NewReader(data), iotest.ErrReader(broken)), broken},
+		} {
+			one, two := netPair(t, g, "tcp", conn.Config{HighWater: 100_000})
+			copied := make(chan error, 1)
+			go func() {
+				k, err := one.ReadFrom(tc.from)
+				if k != int64(len(data)) {
+					t.Errorf("%s: %d bytes of %d were copied in", name, k, len(data))
+				}
+				copied <- err
+				_ = one.Close()
+			}()
+			var got bytes.Buffer
+			if k, err := two.WriteTo(&got); k != int64(len(data)) || err != nil || !bytes.Equal(got.Bytes(), data) {
+				t.Errorf("%s: %d bytes of %d were copied out, or others; %v", name, k, len(data), err)
+			}
+			if err := <-copied; err != tc.want {
+				t.Errorf("%s: %v", name, err)
+			}
+			_ = two.Close()
+		}
+		one, two := netPair(t, g, "tcp", conn.Config{})
+		defer two.Close()
+		_ = one.Close()
+		if _, err := one.ReadFrom(bytes.NewReader(data)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("to a closed connection: %v", err)
+		}
+		_, _ = two.Write(data[:100])
+		if _, err := one.WriteTo(io.Discard); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("from a closed connection: %v", err)
+		}
+	})
+}
+
+// TestNetConnIsOne holds what a second NetConn, a Pipe beside one, and the end of
+// the group come to.
+func TestNetConnIsOne(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		opened := make(chan *conn.NetConn, 1)
+		h := &conn.Funcs{Open: func(c *conn.Conn) {
+			n, err := c.NetConn()
+			if again, err2 := c.NetConn(); again != n || err != nil || err2 != nil {
+				t.Errorf("a second NetConn: %v, %v", err, err2)
+			}
+			if _, err := conn.Pipe(c, c, conn.PipeConfig{}); err != conn.ErrPiped {
+				t.Errorf("a Pipe beside a NetConn: %v", err)
+			}
+			opened <- n
+		}}
+		near, far := pair(t, "unix")
+		if err := conn.Attach(g.Loop(0), near, h, conn.Config{}, nil); err != nil {
+			t.Fatal(err)
+		}
+		n := <-opened
+		if a, ok := n.LocalAddr().(*net.UnixAddr); !ok || a.Name != far.RemoteAddr().String() {
+			t.Errorf("local address %v", n.LocalAddr())
+		}
+		read := make(chan error)
+		go func() { read <- readOne(n) }()
+		time.Sleep(10 * time.Millisecond)
+		_ = far.Close()
+		if err := <-read; err != io.EOF {
+			t.Errorf("at the end of file: %v", err)
+		}
+		piped := make(chan error, 1)
+		near, _ = pair(t, "unix")
+		_ = conn.Attach(g.Loop(0), near, &conn.Funcs{Open: func(c *conn.Conn) {
+			_, _ = conn.Pipe(c, c, conn.PipeConfig{})
+			_, err := c.NetConn()
+			c.Close()
+			_, closed := c.NetConn()
+			piped <- errors.Join(err, closed)
+		}}, conn.Config{}, nil)
+		if err := <-piped; !errors.Is(err, conn.ErrPiped) {
+			t.Errorf("a NetConn beside a Pipe: %v", err)
+		}
+		near, _ = pair(t, "unix")
+		_ = conn.Attach(g.Loop(0), near, h, conn.Config{}, nil)
+		n = <-opened
+		go func() { read <- readOne(n) }()
+		time.Sleep(10 * time.Millisecond)
+		_ = g.Close()
+		var ce *conn.CloseError
+		if err := <-read; !errors.Is(err, net.ErrClosed) && !(errors.As(err, &ce) && ce.Reason == conn.Shutdown) {
+			t.Errorf("when the group ends: %v", err)
+		}
+		if _, err := n.Write([]byte("x")); err == nil {
+			t.Error("a Write behind the end of the group")
+		}
+	})
+}
+
+// TestNetConnDetach moves a NetConn with bytes in every place, under a Read that
+// waits, to a handler on another loop.
+func TestNetConnDetach(t *testing.T) {
+	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+		n, far := bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{ReadAhead: 10})
+		_, _ = far.Write([]byte("one "))
+		if err := readOne(n); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = far.Write([]byte("two three four "))
+		time.Sleep(20 * time.Millisecond)
+		_, _ = far.Write([]byte("five "))
+		if _, err := n.Write([]byte("written before; ")); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Attach(g.Loop(1), n, echo(), conn.Config{}, []byte("o")); err != nil {
+			t.Fatal(err)
+		}
+		if err := readOne(n); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a Read behind it: %v", err)
+		}
+		if err := conn.Attach(g.Loop(1), n, echo(), conn.Config{}, nil); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a second Attach: %v", err)
+		}
+		_, _ = far.Write([]byte("six"))
+		_ = far.(*net.TCPConn).CloseWrite()
+		if got, err := io.ReadAll(far); string(got) != "written before; one two three four five six" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+
+		n, _ = bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{})
+		read := make(chan error)
+		go func() { read <- readOne(n) }()
+		time.Sleep(10 * time.Millisecond)
+		d, err := n.Detach()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = syscall.Close(d.FD)
+		if err := <-read; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a Read that waited: %v", err)
+		}
+
+		n, far = bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{})
+		reset(far)
+		if err := readOne(n); !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatal(err)
+		}
+		if _, err := n.Detach(); err == nil {
+			t.Error("a connection that was reset has left")
+		}
+	})
+}
+
+// TestNetListener holds what Accept brings, and what becomes of those that nobody
+// has accepted.
+func TestNetListener(t *testing.T) {
+	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+		l, err := conn.NetListen(g, "tcp", "127.0.0.1:0", conn.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := runtime.NumGoroutine()
+		var far []net.Conn
+		for range 1500 {
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			far = append(far, c)
+		}
+		testutil.Eventually(t, 10*time.Second, "connections", func() bool { return l.Stats().Open >= 1024 })
+		time.Sleep(20 * time.Millisecond)
+		if n := l.Stats().Open; n > 1400 {
+			t.Errorf("%d connections wait for Accept", n)
+		}
+		if n := runtime.NumGoroutine(); n > before+10 {
+			t.Errorf("%d goroutines more for 1500 connections", n-before)
+		}
+		for range 1400 {
+			c, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := c.(*conn.NetConn); !ok {
+				t.Fatalf("accepted a %T", c)
+			}
+			_, _ = c.Write([]byte("x"))
+			defer c.Close()
+		}
+		testutil.Eventually(t, 10*time.Second, "all connections", func() bool { return l.Stats().Accepted == 1500 })
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Accept behind Close: %v", err)
+		}
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Close behind Close: %v", err)
+		}
+		greeted, refused := 0, 0
+		for _, c := range far {
+			_ = c.SetReadDeadline(time.Now().Add(testutil.Timeout(10 * time.Second)))
+			switch err := readOne(c); {
+			case err == nil:
+				greeted++
+			case !errors.Is(err, os.ErrDeadlineExceeded):
+				refused++
+			}
+		}
+		if greeted != 1400 || refused != 100 {
+			t.Errorf("%d connections served and %d refused, of 1400 and 100", greeted, refused)
+		}
+	})
+}
+
+// TestNetListenerEnds holds that the end of the group ends Accept.
+func TestNetListenerEnds(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		l, err := conn.NetListen(g, "unix", "@penstock-test-"+t.Name(), conn.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		accepted := make(chan error)
+		go func() { _, err := l.Accept(); accepted <- err }()
+		if err := g.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := <-accepted; !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+		if _, err := conn.NetListen(g, "tcp", "127.0.0.1:0", conn.Config{}); err == nil {
+			t.Error("listened on a group that has ended")
+		}
+		if _, err := conn.NetListen(g, "udp", "127.0.0.1:0", conn.Config{}); err == nil {
+			t.Error("listened on udp")
+		}
+	})
+}
+
+// TestSyscallConn reaches the socket on the loop and from a goroutine, and no
+// longer when it has closed.
+func TestSyscallConn(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		closed := make(chan syscall.RawConn, 1)
+		h := &conn.Funcs{Close: func(c *conn.Conn, _ error) { raw, _ := c.SyscallConn(); closed <- raw }}
+		n, _ := bridged(t, g, "tcp", h, conn.Config{Linger: time.Millisecond})
+		check := func(what string, c syscall.Conn) syscall.RawConn {
+			raw, err := c.SyscallConn()
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			var nodelay int
+			var failed error
+			err = raw.Control(func(fd uintptr) {
+				nodelay, failed = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_NODELAY)
+			})
+			if err != nil || failed != nil || nodelay == 0 {
+				t.Errorf("%s: TCP_NODELAY is %d; %v, %v", what, nodelay, err, failed)
+			}
+			for i, once := range []func(func(uintptr) bool) error{raw.Read, raw.Write} {
+				if err := once(func(uintptr) bool { return true }); err != nil {
+					t.Errorf("%s %d: %v", what, i, err)
+				}
+				if err := once(func(uintptr) bool { return false }); !errors.Is(err, syscall.EAGAIN) {
+					t.Errorf("%s %d: %v when it is not done", what, i, err)
+				}
+			}
+			return raw
+		}
+		raw := check("NetConn", n)
+		done := make(chan struct{})
+		n.Ref().Do(func(c *conn.Conn) { check("Conn", c); close(done) })
+		<-done
+		_ = n.Close()
+		if err := raw.Control(func(uintptr) { t.Error("ran behind Close") }); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("behind Close: %v", err)
+		}
+		if _, err := n.SyscallConn(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("behind Close: %v", err)
+		}
+		late := <-closed
+		if err := late.Control(func(uintptr) { t.Error("ran behind OnClose") }); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("behind OnClose: %v", err)
+		}
+	})
+}

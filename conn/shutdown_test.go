@@ -1,0 +1,54 @@
+package conn_test
+
+import (
+	"context"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/testutil"
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// lastWord says goodbye, waits for an answer, and closes then.
+type lastWord struct{ conn.Funcs }
+
+func (h *lastWord) OnShutdown(c *conn.Conn) { _, _ = c.Write([]byte("goodbye")) }
+
+// TestOnShutdown holds that a handler has its say at a shutdown, and that the
+// connection ends when the handler ends it; or by force.
+func TestOnShutdown(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		ends := make(chan error, 2)
+		h := &lastWord{conn.Funcs{
+			Data:  nil,
+			Close: func(_ *conn.Conn, err error) { ends <- err },
+		}}
+		l := listen(t, g, h, conn.Config{})
+		kind, mute := dial(t, l), dial(t, l)
+		defer kind.Close()
+		defer mute.Close()
+		testutil.Eventually(t, 5*time.Second, "open", func() bool { return l.Stats().Open == 2 })
+		done := make(chan error)
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), testutil.Timeout(300*time.Millisecond))
+			defer cancel()
+			done <- g.Shutdown(ctx)
+		}()
+		p := make([]byte, 7)
+		if _, err := io.ReadFull(kind, p); err != nil || string(p) != "goodbye" {
+			t.Fatalf("%q, %v", p, err)
+		}
+		_ = kind.CloseWrite()
+		if err := <-ends; err != io.EOF {
+			t.Errorf("the one that answered closed with %v", err)
+		}
+		if err := <-done; err != context.DeadlineExceeded {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if ce, ok := (<-ends).(*conn.CloseError); !ok || ce.Reason != conn.Shutdown {
+			t.Errorf("the mute one closed with %v", ce)
+		}
+	})
+}

@@ -1,0 +1,27 @@
+package reactor
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// loopThreads are the threads that loops run on, by their number. A loop is
+// locked to its thread, so the thread tells the goroutine.
+var loopThreads sync.Map
+
+// OnLoop reports whether the caller runs on the loop of some group, so that it
+// must not block. A loop that is turned by hand is not known here.
+//
+// Thread: any. It costs a short system call.
+func OnLoop() bool {
+	_, is := loopThreads.Load(unix.Gettid())
+	return is
+}
+
+// enterThread notes that the calling thread is a loop's, until leave is called.
+func enterThread() (leave func()) {
+	id := unix.Gettid()
+	loopThreads.Store(id, true)
+	return func() { loopThreads.Delete(id) }
+}

@@ -1,0 +1,367 @@
+package ws
+
+import (
+	"bytes"
+	"crypto/sha1"
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/penstock-go/penstock/buf"
+)
+
+// What a handshake is refused for (RFC 6455, 4.2).
+var (
+	errMethod  = &badHead{http.StatusMethodNotAllowed, "a method other than GET"}
+	errHost    = &badHead{http.StatusBadRequest, "not exactly one Host"}
+	errBody    = &badHead{http.StatusBadRequest, "a handshake with a body"}
+	errTwice   = &badHead{http.StatusBadRequest, "a header twice that may be there once"}
+	errUpgrade = &badHead{http.StatusUpgradeRequired, "this is a WebSocket"}
+	errVersion = &badHead{http.StatusUpgradeRequired, "a version other than 13"}
+	errKey     = &badHead{http.StatusBadRequest, "no Sec-WebSocket-Key of 16 bytes"}
+	errOrigin  = &badHead{http.StatusForbidden, "an origin that is not allowed"}
+	errExtHead = &badHead{http.StatusBadRequest, errExtension.Error()}
+	errTimeout = &badHead{http.StatusRequestTimeout, "the handshake took too long"}
+)
+
+// demand is what the headers of a request say for a handshake.
+type demand struct {
+	host, key, version, origin []byte
+	upgrade, connection        bool
+}
+
+// read takes the headers that matter, and refuses those that a request for a
+// handshake may not have.
+func (d *demand) read(h *head) *badHead {
+	*d = demand{}
+	for i := range h.fields {
+		name, value := h.fields[i].name, h.fields[i].value
+		var once *[]byte
+		switch {
+		case equalFold(name, "Host"):
+			if d.host != nil {
+				return errHost
+			}
+			once = &d.host
+		case equalFold(name, "Sec-WebSocket-Key"):
+			once = &d.key
+		case equalFold(name, "Sec-WebSocket-Version"):
+			once = &d.version
+		case equalFold(name, "Origin"):
+			once = &d.origin
+		case equalFold(name, "Upgrade"):
+			d.upgrade = d.upgrade || hasItem(value, "websocket")
+		case equalFold(name, "Connection"):
+			d.connection = d.connection || hasItem(value, "upgrade")
+		case equalFold(name, "Transfer-Encoding"), equalFold(name, "Content-Length") && string(value) != "0":
+			return errBody
+		}
+		if once != nil {
+			if *once != nil {
+				return errTwice
+			}
+			*once = value
+		}
+	}
+	return nil
+}
+
+// judge says whether the request is a handshake that can be accepted.
+func (d *demand) judge(h *head) *badHead {
+	method, target, version := h.first[0], h.first[1], h.first[2]
+	switch {
+	case string(version) != "HTTP/1.1":
+		return errLine
+	case string(method) != http.MethodGet:
+		return errMethod
+	case target[0] != '/' || !isPath(target):
+		return errTarget
+	}
+	if bad := d.read(h); bad != nil {
+		return bad
+	}
+	switch {
+	case !isHost(d.host):
+		return errHost
+	case !d.upgrade || !d.connection:
+		return errUpgrade
+	case d.version == nil:
+		return &badHead{http.StatusBadRequest, "no Sec-WebSocket-Version"}
+	case string(d.version) != "13":
+		return errVersion
+	case !isKey(d.key):
+		return errKey
+	}
+	return nil
+}
+
+// isPath reports whether p may be a target: visible ASCII, and no fragment.
+func isPath(p []byte) bool {
+	for _, b := range p {
+		if b <= ' ' || b >= 0x7f || b == '#' {
+			return false
+		}
+	}
+	return true
+}
+
+// isHost reports whether p may be a Host: one, and nothing that separates it from
+// anything else.
+func isHost(p []byte) bool {
+	for _, b := range p {
+		if b <= ' ' || b >= 0x7f || bytes.IndexByte([]byte(`/\@?#,"<>^{|}`+"`"), b) >= 0 {
+			return false
+		}
+	}
+	return len(p) > 0
+}
+
+// isKey reports whether p is the Base64 of 16 bytes.
+func isKey(p []byte) bool {
+	var raw [18]byte
+	if len(p) != 24 {
+		return false
+	}
+	n, err := base64.StdEncoding.Decode(raw[:], p)
+	return n == 16 && err == nil
+}
+
+// acceptGUID is from RFC 6455, 1.3.
+const acceptGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+// appendAccept appends the answer to a key.
+func appendAccept(dst, key []byte) []byte {
+	var text [24 + len(acceptGUID)]byte
+	sum := sha1.Sum(text[:copy(text[:], key)+copy(text[24:], acceptGUID)])
+	return base64.StdEncoding.AppendEncode(dst, sum[:])
+}
+
+// originAllowed applies Config.Origins.
+func originAllowed(origin, host []byte, allowed []string) bool {
+	if origin == nil {
+		return true
+	}
+	u, err := url.Parse(string(origin))
+	if err != nil || u.Host == "" { // "null" of a page without an origin, or nonsense.
+		return len(allowed) == 1 && allowed[0] == "*"
+	}
+	if len(allowed) == 0 {
+		return equalFold(u.Host, host)
+	}
+	for _, a := range allowed {
+		below, wild := strings.CutPrefix(a, "*.")
+		switch {
+		case a == "*", equalFold(u.Host, a), equalFold(u.Hostname(), a):
+			return true
+		case wild && len(u.Hostname()) > len(below)+1:
+			name := u.Hostname()
+			at := len(name) - len(below)
+			if name[at-1] == '.' && equalFold(name[at:], below) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// greet hears the head of a request.
+func (c *Conn) greet(in *buf.Buf) {
+	l := c.lane
+	p, ok, bad := c.gather(in)
+	if bad == nil && !ok {
+		return
+	}
+	r := &l.request
+	r.conn, r.head = c, &l.head
+	if bad == nil {
+		bad = l.head.parse(p, l.ep.cfg.MaxHeaders)
+	}
+	if bad == nil {
+		bad = r.demand.judge(&l.head)
+	}
+	if bad == nil && !originAllowed(r.demand.origin, r.demand.host, l.ep.cfg.Origins) {
+		bad = errOrigin
+	}
+	if bad != nil {
+		c.refuse(bad.status, bad.text, nil)
+	} else {
+		c.answer(r)
+	}
+	l.request = Request{extra: r.extra[:0]}
+	l.settle()
+}
+
+// answer lets the user decide, and says what was decided.
+func (c *Conn) answer(r *Request) {
+	l := c.lane
+	ep := l.ep
+	r.protocol = r.choose(ep.cfg.Protocols)
+	if upgrade := c.hooks.upgrade; upgrade != nil {
+		upgrade(r)
+	}
+	if c.phase != greeting {
+		return // Closed in OnUpgrade.
+	}
+	if r.status != 0 {
+		c.refuse(r.status, r.text, r.extra)
+		return
+	}
+	p := append(l.bytes(1024), "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
+	p = append(appendAccept(p, r.demand.key), "\r\n"...)
+	if r.protocol != "" {
+		p = appendField(p, "Sec-WebSocket-Protocol", r.protocol)
+	}
+	p, bad := c.agree(p, r)
+	if bad != nil {
+		c.refuse(bad.status, bad.text, r.extra)
+		return
+	}
+	p = append(append(p, r.extra...), "\r\n"...)
+	c.protocol = r.protocol
+	if _, err := c.conn.Write(p); err != nil {
+		c.phase = over
+		c.conn.Abort()
+		return
+	}
+	c.begin()
+}
+
+// agree settles the compression, and appends the header that says so.
+func (c *Conn) agree(p []byte, r *Request) ([]byte, *badHead) {
+	cfg := &c.lane.ep.cfg
+	d := cfg.Deflate
+	if r.plain {
+		d = nil
+	}
+	var taken agreed
+	for i := range r.head.fields {
+		if f := &r.head.fields[i]; equalFold(f.name, "Sec-WebSocket-Extensions") {
+			if taken.on {
+				d = nil
+			}
+			const name = "Sec-WebSocket-Extensions: "
+			a, q, err := d.acceptOffer(f.value, append(p, name...))
+			if err != nil {
+				return p, errExtHead
+			}
+			if a.on {
+				taken, p = a, append(q, "\r\n"...)
+			}
+		}
+	}
+	if taken.on {
+		c.windows = &windows{agreed: taken}
+	}
+	return p, nil
+}
+
+// choose returns the first of ours that the client asks for, or "".
+func (r *Request) choose(ours []string) string {
+	for _, p := range ours {
+		for item := range r.head.items("Sec-WebSocket-Protocol") {
+			if string(item) == p {
+				return p
+			}
+		}
+	}
+	return ""
+}
+
+// begin is the end of the handshake.
+func (c *Conn) begin() {
+	l := c.lane
+	c.phase, c.opened = open, true
+	l.ep.counts.open.Add(1)
+	l.ep.counts.opened.Add(1)
+	l.clock.forget(c)
+	if l.ep.cfg.PingAfter > 0 {
+		c.heard = l.clock.time()
+		l.clock.waitUntil(c, c.heard+c.patience())
+	}
+	c.hooks.handler.OnOpen(c)
+}
+
+// refuse answers with a status, and ends the connection.
+func (c *Conn) refuse(status int, text string, extra []byte) {
+	l := c.lane
+	l.ep.counts.refused.Add(1)
+	l.clock.forget(c)
+	c.phase = over
+	p := append(l.bytes(1024), "HTTP/1.1 "...)
+	p = strconv.AppendInt(p, int64(status), 10)
+	p = append(append(append(p, ' '), http.StatusText(status)...), "\r\nConnection: close\r\n"...)
+	switch status {
+	case http.StatusUpgradeRequired:
+		p = append(p, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"...)
+	case http.StatusMethodNotAllowed:
+		p = append(p, "Allow: GET\r\n"...)
+	}
+	p = append(p, "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: "...)
+	p = strconv.AppendInt(p, int64(len(text)+1), 10)
+	p = append(append(append(p, "\r\n"...), extra...), "\r\n"...)
+	p = append(append(p, text...), '\n')
+	_, _ = c.conn.Write(p)
+	c.conn.Close()
+}
+
+// handshakeLate gives up a handshake that takes too long.
+func (c *Conn) handshakeLate() {
+	c.lane.ep.counts.handshakeTimeouts.Add(1)
+	if !c.lane.ep.client {
+		c.refuse(errTimeout.status, errTimeout.text, nil)
+		return
+	}
+	c.reject(&HandshakeError{Err: ErrHandshakeTimeout})
+}
+
+// gather collects a head of which in may have a part, and takes it off in. It is
+// not ok while the head is not whole.
+func (c *Conn) gather(in *buf.Buf) (p []byte, ok bool, bad *badHead) {
+	l := c.lane
+	most := l.ep.cfg.MaxHead
+	b := c.in
+	if b == nil {
+		end, seen, bad := headEnd(in.Bytes(), 0)
+		switch {
+		case bad != nil:
+			return nil, false, bad
+		case end > most, end == 0 && seen > most:
+			return nil, false, errHeadSize
+		case end > 0:
+			p = in.Bytes()[:end]
+			in.Advance(end)
+			return p, true, nil
+		}
+		c.in = l.inbound()
+		c.in.block, c.in.size = in.Take(), uint64(seen)
+		return nil, false, nil
+	}
+	was := b.block.Len()
+	if len(b.block.Room()) < in.Len() && b.block.Cap() < l.loop.Bulk().BlockSize() {
+		if larger := l.loop.Bulk().Get(); !larger.IsZero() {
+			larger.Append(b.block.Bytes())
+			b.block.Release()
+			b.block = larger
+		}
+	}
+	n := b.block.Append(in.Bytes())
+	end, seen, bad := headEnd(b.block.Bytes(), int(b.size))
+	switch {
+	case bad != nil:
+		return nil, false, bad
+	case end > most, end == 0 && (seen > most || n < in.Len()):
+		return nil, false, errHeadSize
+	case end == 0:
+		b.size = uint64(seen)
+		in.Advance(n)
+		return nil, false, nil
+	}
+	in.Advance(end - was)
+	l.settle()
+	l.whole = b.block.Take() // The head lies in it.
+	l.release(b)
+	c.in = nil
+	return l.whole.Bytes()[:end], true, nil
+}

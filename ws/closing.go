@@ -1,0 +1,178 @@
+package ws
+
+import (
+	"errors"
+
+	"github.com/penstock-go/penstock/conn"
+)
+
+// What ends a WebSocket beside the mistakes of the peer.
+var (
+	errSilent   = &failure{Abnormal, "no answer to a ping"}
+	errNoAnswer = &failure{Abnormal, "no answer to the close frame"}
+)
+
+// ErrHandshakeTimeout says that a handshake took longer than
+// Config.HandshakeTimeout.
+var ErrHandshakeTimeout = errors.New("ws: handshake timeout")
+
+// control hears a control frame.
+func (c *Conn) control(op Op, payload []byte) {
+	switch op {
+	case opPing:
+		c.pong(payload)
+		if c.hooks.ping != nil && c.phase == open {
+			c.hooks.ping(c, payload)
+		}
+	case opPong:
+		if c.hooks.pong != nil && c.phase == open {
+			c.hooks.pong(c, payload)
+		}
+	case opClose:
+		c.closed(payload)
+	}
+}
+
+// pong answers a ping. Past the limit of the queue only one of them is answered
+// until the peer reads again, so that what is reserved suffices for a close frame
+// too; RFC 6455, 5.5.3, lets us.
+func (c *Conn) pong(payload []byte) {
+	if c.phase != open {
+		return
+	}
+	late := c.conn.Pending() >= c.conn.Marks().Limit
+	if late && c.ponged {
+		return
+	}
+	c.ponged = late
+	c.say(opPong, payload)
+}
+
+// Close begins the end: it sends a close frame behind what is queued, past the
+// limit if need be, takes no more messages, and has the connection closed when
+// the peer has answered, or not answered within Config.CloseTimeout. Messages that
+// still come are dropped. A reason beyond 123 bytes is cut. Closing twice does
+// nothing.
+//
+// code is one that may be sent, see RFC 6455, 7.4, or NoStatus for a close frame
+// without a code; for any other Internal is sent.
+func (c *Conn) Close(code Code, reason string) {
+	if c.phase == greeting {
+		c.phase = over
+		c.conn.Close()
+	}
+	if c.phase != open {
+		return
+	}
+	if !code.sendable() && code != NoStatus {
+		code = Internal
+	}
+	c.phase = closing
+	c.last = &last{told: CloseError{Code: code, Reason: reason}}
+	c.goodbye(code, reason)
+	c.lane.clock.wait(c, c.lane.ep.cfg.CloseTimeout)
+}
+
+// goodbye sends a close frame. Where not even the reserve has room for it, the
+// peer is left without.
+func (c *Conn) goodbye(code Code, reason string) {
+	var p [maxControl]byte
+	c.say(opClose, appendClose(p[:0], code, reason))
+}
+
+// closed hears the peer's close frame.
+func (c *Conn) closed(payload []byte) {
+	code, reason, err := parseClose(payload)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	if c.phase == open {
+		c.last = &last{told: CloseError{Code: code, Reason: string(reason), Remote: true}}
+		c.goodbye(code, "")
+	}
+	c.phase = over
+	c.last.told.Clean = true
+	if c.lane.ep.client { // The server is to end the connection (RFC 6455, 7.1.1).
+		c.lane.clock.wait(c, c.lane.ep.cfg.CloseTimeout)
+		return
+	}
+	c.lane.clock.forget(c)
+	c.conn.Close()
+}
+
+// closeLate gives up to wait for the peer's close frame.
+func (c *Conn) closeLate() {
+	c.lane.ep.counts.closeTimeouts.Add(1)
+	c.phase = over
+	c.last.err = errNoAnswer
+	c.conn.Close()
+}
+
+// fail ends the WebSocket for what the peer has done: it is told the code, and
+// nothing more is heard from it (RFC 6455, 7.1.7).
+func (c *Conn) fail(f *failure) {
+	if c.phase > closing {
+		return
+	}
+	c.lane.ep.counts.failed(f.code)
+	c.lane.clock.forget(c)
+	silent := c.phase == closing || !f.code.sendable() // A second close frame would be none.
+	c.phase = over
+	if c.last == nil {
+		c.last = &last{told: CloseError{Code: f.code, Reason: f.text}}
+	}
+	c.last.err = f
+	if !silent {
+		c.goodbye(f.code, f.text)
+	}
+	c.conn.CloseError(conn.ProtocolError, f, nil)
+}
+
+// ended is the end of the connection: err is what its OnClose is told.
+func (c *Conn) ended(err error) {
+	l := c.lane
+	l.settle()
+	l.clock.forget(c)
+	if c.in != nil {
+		l.release(c.in)
+		c.in = nil
+	}
+	c.phase = over
+	switch {
+	case c.opened:
+		l.ep.counts.open.Add(-1)
+		c.hooks.handler.OnClose(c, c.verdict(err))
+	case l.ep.client: // Who has asked must hear of it.
+		told := &CloseError{Code: Abnormal, Remote: remote(err), Err: err}
+		if e := c.asked.err; e != nil {
+			told.Remote, told.Err = true, e
+		}
+		c.hooks.handler.OnClose(c, told)
+	}
+}
+
+// verdict is what OnClose is told.
+func (c *Conn) verdict(err error) *CloseError {
+	if c.last == nil { // No close frame, neither here nor there.
+		return &CloseError{Code: Abnormal, Remote: remote(err), Err: err}
+	}
+	told := &c.last.told
+	var ce *conn.CloseError
+	switch {
+	case c.last.err != nil:
+		told.Err = c.last.err
+	case !told.Clean, errors.As(err, &ce) && ce.LostBytes > 0:
+		told.Err = err
+	}
+	return told
+}
+
+// remote reports whether the peer has ended a connection.
+func remote(err error) bool {
+	var ce *conn.CloseError
+	if errors.As(err, &ce) {
+		return ce.Reason == conn.PeerReset
+	}
+	return err != nil // io.EOF
+}

@@ -1,0 +1,233 @@
+package ws
+
+import (
+	"bytes"
+	"io"
+	"unicode/utf8"
+
+	"github.com/klauspost/compress/flate"
+
+	"github.com/penstock-go/penstock/conn"
+)
+
+// appender is an io.Writer that appends.
+type appender struct{ data []byte }
+
+func (a *appender) Write(p []byte) (int, error) {
+	a.data = append(a.data, p...)
+	return len(p), nil
+}
+
+// deflater compresses the messages of a lane, one after another.
+type deflater struct {
+	level   int
+	writers [maxBits + 1]*flate.Writer // by the bits of the window
+	out     appender
+}
+
+func (l *lane) deflate() *deflater {
+	if l.deflater == nil {
+		l.deflater = &deflater{level: l.ep.cfg.Deflate.Level}
+	}
+	return l.deflater
+}
+
+// writer returns a new compressor for a window.
+func newWriter(level int, bits uint8) *flate.Writer {
+	var w *flate.Writer
+	var err error
+	if bits < maxBits {
+		w, err = flate.NewWriterWindow(nil, 1<<bits)
+	} else {
+		w, err = flate.NewWriter(nil, level)
+	}
+	if err != nil {
+		panic(err) // Deflate.check has seen to it.
+	}
+	return w
+}
+
+// append appends p to dst, compressed with what went before it, as the payload of
+// a message (RFC 7692, 7.2.1).
+func (d *deflater) append(dst, p, before []byte, bits uint8) []byte {
+	w := d.writers[bits]
+	if w == nil {
+		w = newWriter(d.level, bits)
+		d.writers[bits] = w
+	}
+	d.out.data = dst
+	w.ResetDict(&d.out, before)
+	_, err := w.Write(p)
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
+		panic(err) // An appender does not fail.
+	}
+	dst, d.out.data = d.out.data, nil
+	return cutTail(dst)
+}
+
+// flushTail is what a flush ends with, and what is not sent.
+var flushTail = []byte{0x00, 0x00, 0xff, 0xff}
+
+func cutTail(p []byte) []byte { return bytes.TrimSuffix(p, flushTail) }
+
+// sendDeflated is Send for a message that is compressed if that makes it shorter.
+// It is admitted before the compressor sees it, and queued with certainty then:
+// else the peer's window and ours would differ from there on.
+func (c *Conn) sendDeflated(op Op, p []byte) conn.Status {
+	return c.conn.Encode(headerLen(len(p), c.lane.ep.client)+len(p), func(dst []byte) ([]byte, error) {
+		return c.encode(dst, op, p), nil
+	})
+}
+
+// encode appends a message to dst, which is empty, as a frame.
+func (c *Conn) encode(dst []byte, op Op, p []byte) []byte {
+	l, w := c.lane, c.windows
+	client := l.ep.client
+	at := headerLen(len(p), client)
+	if size := at + len(p) + len(flushTail) + 16; cap(dst) < size { // 16: a stored block may be longer.
+		dst = l.bytes(size)
+	}
+	dst = dst[:at]
+	var before []byte
+	if w.sendTakeover {
+		before = w.sent.data
+	}
+	dst = l.deflate().append(dst, p, before, w.sendBits)
+	first := byte(op) | bitFin
+	if len(dst)-at < len(p) {
+		first |= bitRSV1
+		if w.sendTakeover {
+			w.sent.add(p, w.sendBits)
+		}
+	} else {
+		dst = append(dst[:at], p...) // As it is; the window has not seen it.
+	}
+	size := len(dst) - at
+	if n := headerLen(size, client); n < at {
+		dst = dst[:n+copy(dst[n:], dst[at:])]
+		at = n
+	}
+	var key uint32
+	if client {
+		key = l.keys.next()
+		mask(dst[at:], key)
+	}
+	putHeader(dst, first, size, client, key)
+	return dst
+}
+
+// inflater decompresses the messages of a lane, one after another.
+type inflater struct {
+	reader io.ReadCloser
+	in     bytes.Reader
+	data   []byte // the message, and endTail
+	out    []byte
+}
+
+// endTail is put behind a message: what the sender has cut off, and an empty last
+// block, at which the reader ends.
+var endTail = []byte{0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff}
+
+// maxFinals bounds how many last blocks a message may have: each makes the reader
+// begin anew.
+const maxFinals = 64
+
+// freeOutput is how much a message may inflate to whatever its length.
+const freeOutput = 1 << 20
+
+// inflate delivers a message that came compressed.
+func (c *Conn) inflate(op Op, p []byte) {
+	l, w := c.lane, c.windows
+	if l.inflater == nil {
+		l.inflater = &inflater{reader: flate.NewReader(bytes.NewReader(nil))}
+	}
+	var before []byte
+	if w.recvTakeover {
+		before = w.received.data
+	}
+	cfg := &l.ep.cfg
+	most := cfg.MaxMessage
+	if r := cfg.Deflate.MaxRatio; r > 0 && len(p) < most/r {
+		most = min(most, max(freeOutput, r*len(p)))
+	}
+	f := l.inflater
+	out, err := f.message(p, before, most)
+	switch {
+	case err != nil:
+		if err == errTooBig && most < cfg.MaxMessage {
+			err = errRatio
+		}
+		c.fail(err)
+	case op == Text && !utf8.Valid(out):
+		c.fail(errText)
+	default:
+		if w.recvTakeover {
+			w.received.add(out, w.recvBits)
+		}
+		c.deliver(Message{Op: op, data: out})
+	}
+	if cap(f.out) > keepBytes {
+		f.out = nil
+	}
+	if cap(f.data) > keepBytes {
+		f.data = nil
+	}
+}
+
+// message inflates one message, to at most that many bytes, behind what went
+// before. The result is f's.
+func (f *inflater) message(p, before []byte, most int) ([]byte, *failure) {
+	f.data = append(append(f.data[:0], p...), endTail...)
+	f.in.Reset(f.data)
+	f.out = f.out[:0]
+	for range maxFinals {
+		if f.reader.(flate.Resetter).Reset(&f.in, before) != nil {
+			return nil, errInflate
+		}
+		if err := f.readAll(most); err != nil {
+			return nil, err
+		}
+		switch f.in.Len() {
+		case 0:
+			return f.out, nil
+		case len(endTail): // A last block of the sender's own, without the empty one behind it.
+			return f.out, nil
+		}
+		before = f.behind(before)
+	}
+	return nil, errInflate
+}
+
+// behind returns what precedes the next block, when a last block was not the end.
+func (f *inflater) behind(before []byte) []byte {
+	const most = 1 << maxBits
+	if len(f.out) >= most {
+		return f.out[len(f.out)-most:]
+	}
+	all := append(append([]byte(nil), before...), f.out...)
+	return all[max(0, len(all)-most):]
+}
+
+// readAll reads to the end of the reader's stream.
+func (f *inflater) readAll(most int) *failure {
+	for {
+		if len(f.out) == cap(f.out) {
+			larger := make([]byte, len(f.out), min(max(2*len(f.out), 4<<10), most+1))
+			copy(larger, f.out)
+			f.out = larger
+		}
+		n, err := f.reader.Read(f.out[len(f.out):cap(f.out)])
+		f.out = f.out[:len(f.out)+n]
+		switch {
+		case len(f.out) > most:
+			return errTooBig
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return errInflate
+		}
+	}
+}

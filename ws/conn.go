@@ -1,0 +1,129 @@
+package ws
+
+import (
+	"github.com/penstock-go/penstock/conn"
+)
+
+// phase is how far a WebSocket has come. It only ever rises.
+type phase uint8
+
+const (
+	greeting phase = iota // the handshake is under way
+	open                  // messages go both ways
+	closing               // our close frame is sent, the peer's is awaited
+	over                  // nothing more is heard or said
+)
+
+// Conn is one WebSocket.
+//
+// Thread: a *Conn is seen only on its loop. Keep a [Ref] elsewhere.
+//
+// It costs this struct beside the connection's own while nothing is on its way,
+// and with a takeover of compression its windows.
+type Conn struct {
+	conn    *conn.Conn
+	lane    *lane
+	hooks   *hooks
+	in      *inbound // while a frame or a message is unfinished
+	windows *windows // with compression
+	last    *last    // from the close on
+	asked   *asked   // of a client, until the handshake is done
+	user    any
+
+	protocol string
+
+	due, heard uint32 // ticks of the lane's clock: of the wait, of the last input
+	taken      uint32 // bytes that the kernel had taken at the last ping, modulo
+	place      int32  // in the clock; below 0: it waits for nothing
+
+	phase  phase
+	opened bool // OnOpen has run, or is running
+	pinged bool // and nothing was heard since
+	ponged bool // a pong has gone past the limit, and the queue was not seen below it since
+}
+
+// last is how a WebSocket ends.
+type last struct {
+	told CloseError // to be
+	err  error      // what the peer has done wrong
+}
+
+// Conn returns the connection below: its ID, addresses, counters, marks, and the
+// ways to pause reading and to end it at once. What is sent there, or its User or
+// Handler changed, breaks the WebSocket.
+func (c *Conn) Conn() *conn.Conn { return c.conn }
+
+// ID returns the number of the connection: unique in the process.
+func (c *Conn) ID() uint64 { return c.conn.ID() }
+
+// User returns what SetUser, or Request.SetUser, has kept, or nil.
+func (c *Conn) User() any { return c.user }
+
+// SetUser keeps a value of the caller's with the connection.
+func (c *Conn) SetUser(v any) { c.user = v }
+
+// Protocol returns the subprotocol that was agreed on, or "".
+func (c *Conn) Protocol() string { return c.protocol }
+
+// Handler returns the handler that hears the events.
+func (c *Conn) Handler() Handler { return c.hooks.handler }
+
+// SetHandler has h hear all events from now on. Its OnOpen does not run.
+func (c *Conn) SetHandler(h Handler) { c.hooks = newHooks(h) }
+
+// Compressed reports whether the peer takes compressed messages, and so whether
+// messages from Deflate.Threshold bytes on are sent compressed.
+func (c *Conn) Compressed() bool { return c.windows != nil }
+
+// Pending returns the bytes of the send queue, those of framing included.
+func (c *Conn) Pending() int { return c.conn.Pending() }
+
+// IsFull reports whether OnFull has run and OnDrain is still to come.
+func (c *Conn) IsFull() bool { return c.conn.IsFull() }
+
+// of returns the WebSocket on a connection.
+func of(c *conn.Conn) *Conn { return c.User().(*Conn) }
+
+// tick is called when the time has come that the clock was asked to wait for.
+func (c *Conn) tick() {
+	switch c.phase {
+	case greeting:
+		c.handshakeLate()
+	case open:
+		c.beat()
+	case closing:
+		c.closeLate()
+	case over:
+		c.conn.Close()
+	}
+}
+
+// beat is the heartbeat: a ping after a silence, and the end after a longer one.
+func (c *Conn) beat() {
+	k, cfg := &c.lane.clock, &c.lane.ep.cfg
+	took := uint32(c.conn.Stats().BytesOut)
+	switch {
+	case c.pinged && (c.conn.Pending() == 0 || took == c.taken):
+		c.lane.ep.counts.pongTimeouts.Add(1)
+		c.fail(errSilent)
+	case c.pinged: // It takes what we send: what it says may wait behind that.
+		c.taken = took
+		k.wait(c, cfg.PongWithin)
+	case int32(c.heard+c.patience()-k.now) > 0:
+		k.waitUntil(c, c.heard+c.patience())
+	default:
+		c.pinged, c.taken = true, took
+		k.wait(c, cfg.PongWithin)
+		if c.conn.Pending() < c.conn.Marks().Limit { // Else what waits does as well to find out.
+			c.Ping(nil)
+		}
+	}
+}
+
+// patience is after how many ticks of silence the peer is pinged: the same for a
+// connection at all times, and another for each.
+func (c *Conn) patience() uint32 {
+	k := &c.lane.clock
+	silence := k.ticksOf(c.lane.ep.cfg.PingAfter)
+	return silence - uint32(uint64(silence/8)*(c.ID()*0x9e3779b97f4a7c15>>48)>>16)
+}
