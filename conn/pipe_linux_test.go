@@ -472,12 +472,12 @@ func TestPipeSplice(t *testing.T) {
 		}
 		spliced()
 		refA.Do((*conn.Conn).PauseRead)
-		time.Sleep(10 * time.Millisecond)
-		before, _ := p.Bytes()
-		time.Sleep(30 * time.Millisecond)
-		if after, _ := p.Bytes(); after != before {
-			t.Errorf("%d bytes moved while reading was paused", after-before)
-		}
+		testutil.Eventually(t, 10*time.Second, "a pause", func() bool { // What is on its way may arrive.
+			before, _ := p.Bytes()
+			time.Sleep(20 * time.Millisecond)
+			after, _ := p.Bytes()
+			return after == before
+		})
 		refA.Do((*conn.Conn).ResumeRead)
 		spliced()
 		refA.Do(func(*conn.Conn) { p.Unpipe() })
