@@ -27,8 +27,8 @@ const (
 	// completion has a descriptor (non-blocking, close-on-exec) in Res, the
 	// final one may have a negative errno instead.
 	Accept Kind = iota + 1
-	// Recv receives until it ends, into small blocks, or once into a large one
-	// if Bulk is set: each completion has its bytes in In. Res 0
+	// Recv receives until it ends, into small blocks, or once if Once or Bulk is
+	// set, into a small block or a large one: each completion has its bytes in In. Res 0
 	// is the peer's end of file. A completion with Final set may also carry
 	// bytes: then the party re-arms by another Recv. Out of buffers is
 	// -ENOBUFS and Final: the party re-arms, and the engine waits with it
@@ -98,7 +98,7 @@ func (k Kind) String() string {
 // Flags modify an Op.
 type Flags uint8
 
-// The flags. All but Bulk concern Send.
+// The flags. All but Bulk and Once concern Send.
 const (
 	// PollFirst says that the socket was full a moment ago: the engine waits
 	// for room before it tries.
@@ -115,6 +115,11 @@ const (
 	// stops reading has to keep is then one block at the most; without the
 	// flag it is what the engine had received before it saw the Cancel.
 	Bulk
+	// Once concerns Recv: the first completion is the final one, as with Bulk,
+	// and the bytes come in a small block. A unix socket is received from in no
+	// other way, since io_uring may lose the end of file of one whose receive
+	// stays armed (liburing#1549).
+	Once
 )
 
 // Token names the party that waits for an operation. A token whose generation

@@ -49,6 +49,7 @@ type Conn struct {
 
 	state      state
 	offline    bool  // no socket is connected
+	unix       bool  // it is a unix socket
 	touched    bool  // will be flushed at the end of the turn
 	full       bool  // OnFull has run and OnDrain has not
 	remark     bool  // the marks have changed: look whether they ask for a hook
@@ -147,7 +148,7 @@ func (h *host) open(fd int) *Conn { return h.openWith(fd, nil) }
 
 // openWith opens a connection whose first input is heard.
 func (h *host) openWith(fd int, heard []byte) *Conn {
-	c := &Conn{loop: h.loop, host: h, hooks: h.hooks, marks: &h.marks, fd: int32(fd), id: h.loop.NextID()}
+	c := &Conn{loop: h.loop, host: h, hooks: h.hooks, marks: &h.marks, fd: int32(fd), id: h.loop.NextID(), unix: h.unix}
 	c.token = h.loop.Attach(c)
 	if h.count != nil {
 		h.count(1)
@@ -155,10 +156,7 @@ func (h *host) openWith(fd int, heard []byte) *Conn {
 	h.loop.As(c)
 	c.touch() // Arms the receive, unless OnOpen pauses or closes.
 	c.parkBytes(heard)
-	if h.timed {
-		c.clock = newClock(h.loop.Now(), h.cfg.deadlines())
-		c.wind()
-	}
+	c.startClock()
 	c.hooks.handler.OnOpen(c)
 	return c
 }

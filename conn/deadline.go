@@ -55,11 +55,19 @@ type clock struct {
 	established bool
 }
 
-// newClock returns the clock of a connection that opens now.
-func newClock(now time.Duration, d Deadlines) *clock {
-	k := &clock{Deadlines: d}
-	k.begin(now)
-	return k
+// startClock starts the deadlines of a connection that opens, be it again.
+func (c *Conn) startClock() {
+	if c.clock == nil && !c.host.timed {
+		return
+	}
+	k := c.clock
+	if k == nil {
+		k = &clock{Deadlines: c.host.cfg.deadlines()}
+		c.clock = k
+	}
+	k.begin(c.loop.Now())
+	k.stuck, k.established = false, false
+	c.wind()
 }
 
 // begin has every deadline count from now.
@@ -104,7 +112,7 @@ func (c *Conn) Established() {
 // ticking returns the clock, which is there from now on.
 func (c *Conn) ticking() *clock {
 	if c.clock == nil {
-		c.clock = newClock(c.loop.Now(), Deadlines{})
+		c.clock = &clock{Deadlines: c.host.cfg.deadlines()}
 	}
 	return c.clock
 }
@@ -139,6 +147,9 @@ func (c *Conn) windFor(at time.Duration) {
 func (k *clock) due(c *Conn) (handshake, read, write, idle time.Duration) {
 	const never = 1<<63 - 1
 	handshake, read, write, idle = never, never, never, never
+	if c.offline {
+		return handshake, read, write, idle
+	}
 	if k.Handshake > 0 && !k.established {
 		handshake = k.opened + k.Handshake
 	}

@@ -2,18 +2,13 @@ package conn_test
 
 import (
 	"errors"
-	"io"
-	"net"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
-	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
 
@@ -363,141 +358,4 @@ func TestConnTimers(t *testing.T) {
 	r.c.AfterFunc(5*ms, func(*conn.Conn) { panic("in a timer") })
 	r.c.Every(ms, func(c *conn.Conn) {})
 	r.wantEnd(conn.HandlerPanic, r.now+4*ms)
-}
-
-// TestSilentPeer holds on the kernel that silence is measured from the last
-// byte, and that who reads slowly is not silent: workerman 8.6.
-func TestSilentPeer(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
-		const idle = 300 * ms
-		type end struct {
-			err error
-			at  time.Time
-		}
-		ends := make(chan end, 1)
-		h := echo()
-		h.Close = func(_ *conn.Conn, err error) { ends <- end{err, time.Now()} }
-		l := listen(t, g, h, conn.Config{IdleTimeout: idle})
-		c := dial(t, l)
-		defer c.Close()
-		var last time.Time
-		for range 5 {
-			last = time.Now()
-			if _, err := c.Write([]byte("ping")); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(idle / 3)
-		}
-		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
-			t.Errorf("the peer is told %v", err)
-		}
-		e := <-ends
-		var ce *conn.CloseError
-		if !errors.As(e.err, &ce) || ce.Reason != conn.IdleTimeout {
-			t.Errorf("closed with %v", e.err)
-		}
-		if d := e.at.Sub(last); d < idle {
-			t.Errorf("closed %v after the last byte", d)
-		}
-	})
-}
-
-// dialSlow connects with a window of a few segments, of the size that they have
-// on a network: of those of loopback, 64 KiB, it would be one, and stall by itself.
-func dialSlow(t *testing.T, l *conn.Listener) net.Conn {
-	t.Helper()
-	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
-		return raw.Control(func(fd uintptr) {
-			_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 16<<10)
-			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1400)
-		})
-	}}
-	c, err := d.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = c.SetDeadline(time.Now().Add(testutil.Timeout(30 * time.Second)))
-	return c
-}
-
-// TestSlowReaderOfTheKernel has a peer that takes longer than IdleTimeout for what
-// the kernel took at once.
-func TestSlowReaderOfTheKernel(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
-		const total = 150 << 10
-		var pending, closed atomic.Int64
-		h := &conn.Funcs{
-			Open: func(c *conn.Conn) {
-				_, _ = c.Write(make([]byte, total))
-				c.AfterFunc(20*ms, func(c *conn.Conn) { pending.Store(int64(c.Pending())) })
-			},
-			Close: func(*conn.Conn, error) { closed.Add(1) },
-		}
-		l := listen(t, g, h, conn.Config{IdleTimeout: 300 * ms, SendBuffer: 200 << 10})
-		c := dialSlow(t, l)
-		defer c.Close()
-		read := 0
-		for p, began := make([]byte, 4<<10), time.Now(); time.Since(began) < 600*ms; time.Sleep(20 * ms) {
-			n, err := c.Read(p)
-			if read += n; err != nil {
-				t.Fatalf("after %d bytes: %v", read, err)
-			}
-		}
-		if n := pending.Load(); n > 0 || read == total {
-			t.Skipf("%d bytes pending, %d read: the kernel's buffers are not as this test needs them", n, read)
-		}
-		if closed.Load() > 0 {
-			t.Errorf("closed while the peer read, after %d bytes of %d", read, total)
-		}
-	})
-}
-
-// TestSlowReaderIsNotIdle has a peer that takes longer for what the kernel has
-// than IdleTimeout and WriteTimeout, and then stops to read.
-func TestSlowReaderIsNotIdle(t *testing.T) {
-	for _, tc := range []struct {
-		name   string
-		cfg    conn.Config
-		reason conn.Reason
-	}{
-		{"idle", conn.Config{IdleTimeout: 300 * ms}, conn.IdleTimeout},
-		{"write", conn.Config{WriteTimeout: 300 * ms}, conn.WriteTimeout},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
-				var closed atomic.Bool
-				ends := make(chan error, 1)
-				cfg := tc.cfg
-				cfg.SendBuffer = 1 << 20
-				l := listen(t, g, &conn.Funcs{
-					Open:  func(c *conn.Conn) { _, _ = c.Write(make([]byte, 16<<20)) },
-					Close: func(_ *conn.Conn, err error) { closed.Store(true); ends <- err },
-				}, cfg)
-				c := dialSlow(t, l)
-				defer c.Close()
-				read := 0
-				for p, began := make([]byte, 4<<10), time.Now(); time.Since(began) < 900*ms; time.Sleep(20 * ms) {
-					n, err := c.Read(p)
-					if read += n; err != nil {
-						t.Fatalf("after %d bytes: %v", read, err)
-					}
-				}
-				if closed.Load() {
-					t.Fatal("closed while the peer read")
-				}
-				select {
-				case err := <-ends:
-					var ce *conn.CloseError
-					if !errors.As(err, &ce) || ce.Reason != tc.reason || ce.LostBytes == 0 {
-						t.Errorf("closed with %v", err)
-					}
-				case <-time.After(testutil.Timeout(5 * time.Second)):
-					t.Error("still open")
-				}
-			})
-		})
-	}
 }

@@ -356,7 +356,9 @@ func (dl *dialing) won(fd int) {
 	if c.out != nil {
 		c.out.op.FD = c.fd
 	}
+	c.unix = dl.to.unix != ""
 	dl.back.up(c.loop.Now())
+	c.startClock()
 	if dl.policy == nil {
 		c.dial = nil
 	}

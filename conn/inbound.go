@@ -184,8 +184,12 @@ func (c *Conn) armOrCancel() {
 	switch {
 	case want && !c.armed:
 		op := aio.Op{Kind: aio.Recv}
-		if c.armed, c.armedBulk = true, c.bulk || c.host.unix; c.armedBulk {
+		c.armed, c.armedBulk = true, c.bulk
+		switch {
+		case c.bulk:
 			op.Flags = aio.Bulk
+		case c.unix:
+			op.Flags = aio.Once
 		}
 		c.submit(op)
 	case c.armed && !c.cancelling && (!want || c.bulk && !c.armedBulk):

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/reactor"
@@ -65,5 +66,66 @@ func TestLimitWakes(t *testing.T) {
 	l.mu.Unlock()
 	if !<-took && (l.waiting.Load() != 0 || l.Used() != 1) {
 		t.Errorf("%d wait, %d places of 1 are used", l.waiting.Load(), l.Used())
+	}
+}
+
+// receives is an engine that notes how it is asked to receive.
+type receives struct {
+	aio.Engine
+	flags []aio.Flags
+}
+
+func (r *receives) Submit(op *aio.Op) {
+	if op.Kind == aio.Recv {
+		r.flags = append(r.flags, op.Flags)
+	}
+	r.Engine.Submit(op)
+}
+
+// TestUnixReceivesOnce holds that a unix socket is received from one block at a
+// time, in small blocks while little comes and in large ones while much does:
+// what the kernels that lose the end of file of others show at times only.
+func TestUnixReceivesOnce(t *testing.T) {
+	small, _ := buf.NewPool(buf.Config{BlockSize: reactor.SmallBlock})
+	bulk, _ := buf.NewPool(buf.Config{BlockSize: reactor.BulkBlock})
+	fake := aiotest.NewFake(1, small, aiotest.Config{Bulk: bulk})
+	e := &receives{Engine: fake}
+	loop := reactor.NewLoop(reactor.LoopConfig{Engine: e, Small: small, Bulk: bulk})
+	cfg, err := Config{}.Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := false
+	h := newHost(loop, cfg, newHooks(&Funcs{Close: func(*Conn, error) { ended = true }}))
+	h.unix = true
+	fd, peer := fake.Open()
+	h.open(int(fd))
+	turns := func(n int) {
+		for range n {
+			if err := loop.Turn(0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	turns(5)
+	for _, n := range []int{10, 10, 100_000, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10} {
+		peer.Feed(make([]byte, n))
+		turns(20)
+	}
+	peer.Close()
+	turns(20)
+	last := aio.Flags(0)
+	changes := 0
+	for i, f := range e.flags {
+		if f != aio.Once && f != aio.Bulk {
+			t.Errorf("receive %d has flags %b", i, f)
+		}
+		if f != last {
+			last = f
+			changes++
+		}
+	}
+	if len(e.flags) < 15 || changes != 3 || !ended {
+		t.Errorf("%d receives, %d changes of kind, ended: %v", len(e.flags), changes, ended)
 	}
 }

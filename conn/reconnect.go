@@ -135,6 +135,9 @@ func (dl *dialing) lose(reason Reason, op string, err error, reset bool) bool {
 		b.cause = &final{reason: reason, op: op, err: err}
 		c.recall(reset)
 		c.offline = true
+		if c.clock != nil {
+			c.wind() // The deadlines are those of a socket; the next one starts them.
+		}
 	}
 	return true
 }

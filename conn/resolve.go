@@ -29,8 +29,8 @@ func parseTarget(network, address string) (t target, err error) {
 	t = target{network: network, address: address}
 	switch network {
 	case "unix":
-		if address == "" || strings.ContainsRune(address, 0) {
-			return t, &net.AddrError{Err: "no name of a unix socket", Addr: strconv.Quote(address)}
+		if err := checkUnixName(address); err != nil {
+			return t, &net.AddrError{Err: err.Error(), Addr: strconv.Quote(address)}
 		}
 		t.unix = address
 		return t, nil

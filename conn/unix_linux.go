@@ -6,16 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// unixNameMax is the length of the longest name of a unix socket, in bytes: the
-// kernel's address has 108, one of them the zero at the end of a path or at the
-// beginning of an abstract name.
-const unixNameMax = 107
 
 // How long a start and an end wait for the lock of a directory, and how long a
 // socket that refuses is given to listen after all.
@@ -29,18 +23,6 @@ const (
 type socketFile struct {
 	path     string // absolute: the process may go to another directory
 	dev, ino uint64
-}
-
-func checkUnixName(name string) error {
-	switch {
-	case name == "", name == "@":
-		return errors.New("the name of a unix socket is empty")
-	case strings.IndexByte(name, 0) >= 0:
-		return fmt.Errorf("the name %q of a unix socket has a zero byte in it", name)
-	case len(name) > unixNameMax:
-		return fmt.Errorf("the name of a unix socket has %d bytes, and %d are the most", len(name), unixNameMax)
-	}
-	return nil
 }
 
 // listenUnix returns a socket that listens under a name, and its file, which is

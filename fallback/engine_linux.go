@@ -82,7 +82,8 @@ const (
 	registered  uint16 = 1 << iota // fd is in the epoll set with the token of this slot
 	listening                      // fd is a listener
 	recvArmed                      // a Recv is in flight
-	recvBulk                       // and ends with its first completion, in a large block
+	recvOnce                       // and ends with its first completion
+	recvBulk                       // and so, in a large block
 	acceptArmed                    // an Accept is in flight
 	readable                       // an edge said so, and nothing has emptied the socket since
 	writable                       // the same for room
@@ -169,8 +170,12 @@ func (e *Engine) Submit(op *aio.Op) {
 		e.send(op)
 	case aio.Recv:
 		s := e.slot(op.Token)
-		if s.flags &^= recvBulk; op.Flags&aio.Bulk != 0 {
-			s.flags |= recvBulk
+		s.flags &^= recvOnce | recvBulk
+		switch {
+		case op.Flags&aio.Bulk != 0:
+			s.flags |= recvOnce | recvBulk
+		case op.Flags&aio.Once != 0:
+			s.flags |= recvOnce
 		}
 		e.arm(op, recvArmed, streamEvents)
 	case aio.Accept:

@@ -11,9 +11,9 @@ import (
 
 // recv receives one block from s. It returns false when there was nothing to tell.
 func (e *Engine) recv(s *slot, at uint32, c *aio.Completion) bool {
-	once := s.has(recvBulk)
+	once := s.has(recvOnce)
 	pool := e.cfg.Small
-	if once {
+	if s.has(recvBulk) {
 		pool = e.cfg.Pool
 	}
 	b := pool.Get()

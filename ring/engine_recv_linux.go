@@ -45,6 +45,7 @@ type recvBuffers struct {
 type starvedRecv struct {
 	token aio.Token
 	fd    int32
+	once  bool
 }
 
 func (r *recvBuffers) open(ring *Ring, group uint16, pool *buf.Pool, first int, cfg EngineConfig) (err error) {
@@ -162,26 +163,27 @@ func (r *recvBuffers) close() error {
 // submitRecv arms a receive, or lets it wait for blocks.
 func (e *Engine) submitRecv(op *aio.Op) {
 	slot, r := e.slot(op.Token.Slot), &e.recv[small]
+	once := op.Flags&(aio.Bulk|aio.Once) != 0
 	if op.Flags&aio.Bulk != 0 {
 		r = &e.recv[bulk]
 	}
 	slot.group = uint8(r.group)
 	r.used = true
 	if r.starving {
-		r.queue(starvedRecv{op.Token, op.FD}, slot.fed)
+		r.queue(starvedRecv{op.Token, op.FD, once}, slot.fed)
 		slot.fed = false
 		return
 	}
-	e.armRecv(op.Token, op.FD, r.group)
+	e.armRecv(op.Token, op.FD, r.group, once)
 }
 
-func (e *Engine) armRecv(t aio.Token, fd int32, group uint16) {
+func (e *Engine) armRecv(t aio.Token, fd int32, group uint16, once bool) {
 	s := e.entry()
 	if s == nil {
 		e.refuse(t, aio.Recv, group)
 		return
 	}
-	if group == bulk {
+	if once {
 		s.PrepRecv(fd, nil, 0)
 		s.Flags |= SQEBufferSelect
 		s.BufIndex = group
@@ -210,7 +212,7 @@ func (e *Engine) armStarved() {
 			continue
 		}
 		for _, s := range r.starved[:n] {
-			e.armRecv(s.token, s.fd, r.group)
+			e.armRecv(s.token, s.fd, r.group, s.once)
 		}
 		r.starved = slices.Delete(r.starved, 0, n)
 		r.hungry = max(0, r.hungry-n)

@@ -32,6 +32,38 @@ func caseEOF(r *rig) {
 	}
 }
 
+// caseRecvOnce: a receive of one block, small or large, ends with it, and the next
+// one goes on, to the end of file that comes together with bytes.
+func caseRecvOnce(r *rig) {
+	for _, flag := range []aio.Flags{aio.Once, aio.Bulk} {
+		p := r.connect()
+		p.asks = flag
+		data := r.random(100_000)
+		p.feed = bytes.Clone(data)
+		p.recv()
+		r.until("all bytes", func() bool { return len(p.in) >= len(data) })
+		if !bytes.Equal(p.in, data) {
+			r.t.Error("the bytes received differ from those sent")
+		}
+		p.far.closeWrite()
+		r.until("end of file", func() bool { return p.eof && !p.armed })
+	}
+	for range 50 {
+		p := r.connect()
+		p.asks = aio.Once
+		p.recv()
+		r.turn(0)
+		p.feed = []byte("last words")
+		p.pumpFeed()
+		p.far.closeWrite()
+		r.until("end of file", func() bool { return p.eof && !p.armed })
+		if string(p.in) != "last words" {
+			r.t.Errorf("%q before the end of file", p.in)
+		}
+		p.finish()
+	}
+}
+
 // caseHalfClose: each direction ends by itself.
 func caseHalfClose(r *rig) {
 	p := r.connect()

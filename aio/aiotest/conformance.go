@@ -35,6 +35,7 @@ var conformance = []conformanceCase{
 	{name: "cancel of a send", run: caseCancelSend},
 	{name: "send after the peer went", run: caseSendToNobody},
 	{name: "bytes before the end of file", run: caseEOF},
+	{name: "one block at a time", run: caseRecvOnce},
 	{name: "half-close", run: caseHalfClose},
 	{name: "reset", run: caseReset, tcp: true},
 	{name: "pause loses nothing", run: casePause},

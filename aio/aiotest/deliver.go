@@ -230,7 +230,7 @@ func (f *Fake) recvSome(o *op, c *aio.Completion) bool {
 	}
 	b.Append(s.in[:n])
 	s.in = s.in[n:]
-	*c = o.completion(int32(n), true, o.Flags&aio.Bulk != 0 || f.chance(f.cfg.FinalRecv))
+	*c = o.completion(int32(n), true, o.Flags&(aio.Bulk|aio.Once) != 0 || f.chance(f.cfg.FinalRecv))
 	c.In = b.Take()
 	return true
 }

@@ -45,6 +45,7 @@ type party struct {
 	failed  error // how Recv failed
 	want    bool  // re-arm Recv when it ends
 	armed   bool
+	asks    aio.Flags // of every Recv
 	starved int       // times Recv found no buffer
 	keep    bool      // do not release what is received
 	kept    []buf.Buf // what was not released
@@ -203,6 +204,9 @@ func (p *party) completeRecv(c *aio.Completion) {
 		p.r.t.Errorf("recv result %d after the final completion", c.Res)
 	}
 	p.armed = !c.Final
+	if p.armed && p.asks != 0 {
+		p.r.t.Errorf("recv of one block has told %d, and goes on", c.Res)
+	}
 	switch {
 	case c.Res > 0:
 		p.in = append(p.in, c.In.Bytes()...)
@@ -293,7 +297,7 @@ func (p *party) drain() {
 
 func (p *party) recv() {
 	p.armed, p.want = true, true
-	p.r.e.Submit(&aio.Op{Token: p.tok, Kind: aio.Recv, FD: p.fd})
+	p.r.e.Submit(&aio.Op{Token: p.tok, Kind: aio.Recv, FD: p.fd, Flags: p.asks})
 }
 
 func (p *party) accept() {
