@@ -22,6 +22,7 @@ type gate struct {
 
 	pending     atomic.Int64 // and gone
 	high, limit atomic.Int64
+	paid        int          // on the loop: bytes that a via may still send
 	blocked     atomic.Int32 // len(waiters)
 
 	index  int   // in Budget.gates: this and what follows under its mu

@@ -25,9 +25,11 @@ type item struct {
 	kind   itemKind
 	how    how  // itemClose
 	vital  bool // DropOldest leaves it
-	n      int  // itemSend: bytes of shared, of lent, or the next ones of the data
+	n      int  // itemSend: bytes of shared, of lent, or the next ones of the data and more
+	more   int  // bytes that via adds
 	shared *buf.Shared
 	lent   *lent
+	via    func(*Conn, []byte) // itemSend: makes a message of the next bytes of the data
 	do     func(*Conn)
 }
 
@@ -73,7 +75,7 @@ type mailbox struct {
 // they are a stream, and they cost no more than their bytes then.
 func (m *mailbox) put(i item, merge bool) {
 	m.bytes += i.n
-	if n := len(m.items); merge && n > 0 && i.copied() && m.items[n-1].copied() {
+	if n := len(m.items); merge && n > 0 && i.copied() && i.via == nil && m.items[n-1].copied() && m.items[n-1].via == nil {
 		m.items[n-1].n += i.n
 		return
 	}
@@ -88,7 +90,7 @@ func (m *mailbox) drop() (n int, ok bool) {
 			continue
 		}
 		if n = i.n; i.copied() {
-			m.data = m.data[n:]
+			m.data = m.data[n-i.more:]
 		}
 		if i.shared != nil {
 			i.shared.Release()
@@ -140,7 +142,8 @@ func (g *gate) deliver(l *reactor.Loop) {
 		case itemSend:
 			var p []byte
 			if it.copied() {
-				p, data = data[:it.n], data[it.n:]
+				size := it.n - it.more
+				p, data = data[:size], data[size:]
 			}
 			last = it.n
 			c.mailed(it, p)

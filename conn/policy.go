@@ -106,6 +106,9 @@ func (c *Conn) mailed(it item, p []byte) {
 	case it.n == 0:
 		c.tellLater(it.lent)
 		return
+	case it.via != nil:
+		c.mailedVia(it, p)
+		return
 	case it.lent != nil:
 		c.outbox().next(it.n).push(entry{ext: it.lent.p, done: it.lent.done})
 		taken = true

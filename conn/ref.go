@@ -120,6 +120,10 @@ func (r Ref) send(i item, p []byte, v [][]byte) Status {
 // A loop may not wait, neither that of the connection nor another: called on
 // one, WriteBlock posts nothing and returns ErrWouldBlock.
 func (r Ref) WriteBlock(ctx context.Context, p []byte) error {
+	return r.block(ctx, item{n: len(p)}, p)
+}
+
+func (r Ref) block(ctx context.Context, i item, p []byte) error {
 	switch {
 	case r.g == nil:
 		return ErrClosed
@@ -128,7 +132,7 @@ func (r Ref) WriteBlock(ctx context.Context, p []byte) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
-	s, w := r.g.put(item{n: len(p)}, p, nil, true)
+	s, w := r.g.put(i, p, nil, true)
 	if w != nil {
 		var gaveUp bool
 		if s, gaveUp = r.g.await(ctx, w); gaveUp {

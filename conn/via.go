@@ -1,0 +1,57 @@
+package conn
+
+import "context"
+
+// WriteVia copies p and posts it as one message of a protocol: on the loop, via is
+// called with it, and sends what the protocol makes of it. It is admitted here, as
+// by Write, with the more bytes that the protocol adds; what via sends is taken there
+// without being asked about again, up to that length. Once the connection takes no
+// more sends, via is not called.
+//
+// Give a function that is no closure: then nothing is allocated for a message.
+//
+// Ownership: the bytes that via is given are lent until it returns.
+func (r Ref) WriteVia(p []byte, more int, via func(c *Conn, p []byte)) Status {
+	return r.send(item{n: len(p) + more, more: more, via: via}, p, nil)
+}
+
+// WriteViaBlock is WriteVia that waits for room, as WriteBlock does.
+func (r Ref) WriteViaBlock(ctx context.Context, p []byte, more int, via func(c *Conn, p []byte)) error {
+	return r.block(ctx, item{n: len(p) + more, more: more, via: via}, p)
+}
+
+// mailedVia has a message made that was admitted when it was posted.
+func (c *Conn) mailedVia(it item, p []byte) {
+	g := c.gate
+	g.charge(-int64(it.n))
+	if c.state != open {
+		c.late(it.n)
+		return
+	}
+	g.paid = it.n
+	defer func() {
+		g.paid = 0
+		c.credit(0) // Those who wait may have room.
+	}()
+	it.via(c, p)
+}
+
+// prepaid charges n bytes if a via sends what was admitted before.
+func (c *Conn) prepaid(n int) bool {
+	g := c.gate
+	if g == nil || g.paid < n {
+		return false
+	}
+	g.paid -= n
+	g.charge(int64(n))
+	return true
+}
+
+// Keep says whether DropOldest has to leave what is sent from now on: parts of a
+// whole that is of no use with a gap in it. It holds until it is called again, so
+// set it back behind what it is for.
+func (c *Conn) Keep(on bool) {
+	if c.host.cfg.SlowPeer == DropOldest && c.state <= closing {
+		c.outbox().bounds.keep(on)
+	}
+}

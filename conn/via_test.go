@@ -1,0 +1,79 @@
+package conn_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/penstock-go/penstock/conn"
+)
+
+// quote is a protocol that puts a message in quotes.
+func quote(c *conn.Conn, p []byte) { c.SendVec([][]byte{[]byte("<"), p, []byte(">")}) }
+
+// TestWriteVia holds that a message which is made on the loop is admitted when it
+// is posted, in the order of the posts, and taken then whatever is pending.
+func TestWriteVia(t *testing.T) {
+	r := newRig(t, 64, marks(100, 0, 100), nil)
+	r.stuff()
+	ref := r.c.Ref()
+	var answers []conn.Status
+	for i := range 6 {
+		p := fmt.Appendf(nil, "%020d", i)
+		if i%2 == 0 {
+			answers = append(answers, ref.Write(p))
+		} else {
+			answers = append(answers, ref.WriteVia(p, 2, quote))
+		}
+	}
+	if got := fmt.Sprint(answers); got != "[queued queued queued queued full rejected]" || ref.Pending() != 104 {
+		t.Fatalf("answers %v, %d pending", got, ref.Pending())
+	}
+	r.turn()
+	if r.c.Pending() != 104 {
+		t.Errorf("%d pending on the loop", r.c.Pending())
+	}
+	ref.WriteVia([]byte("late"), 0, func(*conn.Conn, []byte) { t.Error("made although it was refused") })
+	r.gone()
+	want := ""
+	for i := range 5 {
+		if want += fmt.Sprintf("%020d", i); i%2 == 1 {
+			want = want[:len(want)-20] + "<" + want[len(want)-20:] + ">"
+		}
+	}
+	if got := string(r.peer.Received()[64:]); got != want {
+		t.Errorf("the peer has %q, want %q", got, want)
+	}
+}
+
+// TestWriteViaTooLate holds that a message of a protocol which was posted, and then
+// overtaken by a close on the loop, is not made, and holds nothing up.
+func TestWriteViaTooLate(t *testing.T) {
+	r := newRig(t, 1000, marks(100, 0, 200), nil)
+	ref := r.c.Ref()
+	ref.Do(func(c *conn.Conn) { c.CloseWith([]byte("bye")) })
+	if s := ref.WriteVia([]byte("behind"), 2, func(*conn.Conn, []byte) { t.Error("made") }); s != conn.Queued {
+		t.Fatal(s)
+	}
+	r.turn()
+	r.gone()
+	if got := string(r.peer.Received()); got != "bye" || r.err != nil {
+		t.Errorf("the peer has %q, closed with %v", got, r.err)
+	}
+}
+
+// TestKeep holds that DropOldest leaves what was sent while Keep was on.
+func TestKeep(t *testing.T) {
+	cfg := marks(10, 0, 10)
+	cfg.SlowPeer = conn.DropOldest
+	r := newRig(t, 4, cfg, nil)
+	r.stuff()
+	for i := range 8 {
+		r.c.Keep(i == 1 || i == 2)
+		_, _ = r.c.Write(fmt.Appendf(nil, "%d%d%d%d", i, i, i, i))
+	}
+	r.c.Keep(false)
+	r.gone()
+	if got := string(r.peer.Received()[4:]); got != "111122227777" {
+		t.Errorf("the peer has %q", got)
+	}
+}
