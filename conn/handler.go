@@ -69,6 +69,14 @@ type ShutdownHandler interface {
 	OnShutdown(c *Conn)
 }
 
+// Wrapper is a Handler in front of another one, as a protocol stands in front of
+// what is done with its messages.
+type Wrapper interface {
+	// Wrapped returns the other one, or nil. The optional interfaces that the
+	// Wrapper does not have are looked for in it; it need not be a Handler.
+	Wrapped() any
+}
+
 // NopHandler does nothing, closes when the peer does, and is there to embed.
 type NopHandler struct{}
 
@@ -133,33 +141,66 @@ type hooks struct {
 
 func newHooks(h Handler) *hooks {
 	k := &hooks{handler: h}
-	if f, ok := h.(*Funcs); ok {
-		k.full, k.drain, k.eof, k.err, k.retry, k.timeout = f.Full, f.Drain, f.EOF, f.Error, f.Retry, f.Timeout
-		return k
-	}
-	if f, ok := h.(FullHandler); ok {
-		k.full = f.OnFull
-	}
-	if d, ok := h.(DrainHandler); ok {
-		k.drain = d.OnDrain
-	}
-	if e, ok := h.(EOFHandler); ok {
-		k.eof = e.OnEOF
-	}
-	if e, ok := h.(ErrorHandler); ok {
-		k.err = e.OnError
-	}
-	if l, ok := h.(LeaveHandler); ok {
-		k.leave = l.OnLeave
-	}
-	if r, ok := h.(RetryHandler); ok {
-		k.retry = r.OnRetry
-	}
-	if t, ok := h.(TimeoutHandler); ok {
-		k.timeout = t.OnTimeout
-	}
-	if s, ok := h.(ShutdownHandler); ok {
-		k.stop = s.OnShutdown
+	for from := any(h); from != nil; {
+		k.ask(from)
+		w, ok := from.(Wrapper)
+		if !ok {
+			break
+		}
+		from = w.Wrapped()
 	}
 	return k
+}
+
+// ask looks for the hooks that nobody in front of h has.
+func (k *hooks) ask(h any) {
+	if f, ok := h.(*Funcs); ok {
+		k.askFuncs(f)
+		return
+	}
+	if f, ok := h.(FullHandler); ok && k.full == nil {
+		k.full = f.OnFull
+	}
+	if d, ok := h.(DrainHandler); ok && k.drain == nil {
+		k.drain = d.OnDrain
+	}
+	if e, ok := h.(EOFHandler); ok && k.eof == nil {
+		k.eof = e.OnEOF
+	}
+	if e, ok := h.(ErrorHandler); ok && k.err == nil {
+		k.err = e.OnError
+	}
+	if l, ok := h.(LeaveHandler); ok && k.leave == nil {
+		k.leave = l.OnLeave
+	}
+	if r, ok := h.(RetryHandler); ok && k.retry == nil {
+		k.retry = r.OnRetry
+	}
+	if t, ok := h.(TimeoutHandler); ok && k.timeout == nil {
+		k.timeout = t.OnTimeout
+	}
+	if s, ok := h.(ShutdownHandler); ok && k.stop == nil {
+		k.stop = s.OnShutdown
+	}
+}
+
+func (k *hooks) askFuncs(f *Funcs) {
+	if k.full == nil {
+		k.full = f.Full
+	}
+	if k.drain == nil {
+		k.drain = f.Drain
+	}
+	if k.eof == nil {
+		k.eof = f.EOF
+	}
+	if k.err == nil {
+		k.err = f.Error
+	}
+	if k.retry == nil {
+		k.retry = f.Retry
+	}
+	if k.timeout == nil {
+		k.timeout = f.Timeout
+	}
 }

@@ -207,6 +207,9 @@ func (e *pipeEnd) install() {
 	b.inlet = e
 	c.resume(byFull)
 	c.touch()
+	if leave := c.hooks.leave; leave != nil {
+		leave(c)
+	}
 }
 
 // heard carries over an end of file that c has heard before.

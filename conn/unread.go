@@ -4,8 +4,9 @@ import "github.com/penstock-go/penstock/buf"
 
 // LeaveHandler hears that another handler takes its place.
 type LeaveHandler interface {
-	// OnLeave runs inside SetHandler, when c has its new handler. Who holds
-	// received bytes of an unfinished message gives them to it by Unread.
+	// OnLeave runs inside SetHandler, when c has its new handler, and when a Pipe or
+	// Detach takes the input. Who holds received bytes of an unfinished message
+	// gives them back by Unread.
 	OnLeave(c *Conn)
 }
 
@@ -14,7 +15,8 @@ type LeaveHandler interface {
 // of then. A handler that takes a block apart does so with what it may not touch
 // yet, because it was paused, was replaced, or has had its share of this turn.
 //
-// The bytes of a second Unread come before those of the first. After Close and
+// The bytes of a second Unread come before those of the first. An end of file that
+// was heard is heard again behind them. After Close and
 // its kin they are discarded, as all input is.
 //
 // Ownership: b, a block of this connection's loop, is taken.
@@ -26,6 +28,7 @@ func (c *Conn) Unread(b *buf.Buf) {
 	c.parked = append(c.parked, buf.Buf{})
 	copy(c.parked[1:], c.parked)
 	c.parked[0] = b.Take()
+	c.eofHeard = false // It comes behind these bytes.
 	if c.paused&byUnread == 0 {
 		c.hold(byUnread)
 		c.loop.Defer(func() {
@@ -36,7 +39,9 @@ func (c *Conn) Unread(b *buf.Buf) {
 	c.touch()
 }
 
-// Reading reports whether OnData may run: reading is not paused, and neither
-// Close nor an error has ended it. Who makes many messages of one block asks
-// after each.
-func (c *Conn) Reading() bool { return c.paused == 0 && c.state < closing }
+// Reading reports whether OnData may run: reading is not paused, neither Close nor
+// an error has ended it, and no Pipe takes what comes. Who makes many messages of
+// one block asks after each.
+func (c *Conn) Reading() bool {
+	return c.paused == 0 && c.state < closing && (c.beside == nil || c.beside.inlet == nil)
+}
