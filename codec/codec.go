@@ -25,7 +25,7 @@ type Codec[M any] interface {
 	Split(data []byte, seen int) (n int, err error)
 
 	// Decode makes a message of one whole packet. What it returns may refer to
-	// packet, which is lent until OnMessage has returned. With [Skip] there is no
+	// packet, which is lent until OnMessage has returned. With [ErrSkip] there is no
 	// message; with any other error the connection closes.
 	Decode(packet []byte) (M, error)
 
@@ -43,9 +43,9 @@ type Sizer[M any] interface {
 	Size(m M) int
 }
 
-// Skip is what Decode returns for a packet that is no message: a heartbeat, say,
+// ErrSkip is what Decode returns for a packet that is no message: a heartbeat, say,
 // that the codec has answered by itself.
-var Skip = errors.New("codec: skip this packet")
+var ErrSkip = errors.New("codec: skip this packet")
 
 // ErrTooLong says that a message is longer than the limit; see [*MessageTooLong].
 var ErrTooLong = errors.New("codec: message too long")

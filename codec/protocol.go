@@ -152,7 +152,7 @@ func (p *Protocol[M]) deliver(c *conn.Conn, packet []byte) {
 	switch m, err := p.codec.Decode(packet); err {
 	case nil:
 		p.handler.OnMessage(c, m)
-	case Skip:
+	case ErrSkip:
 	default:
 		p.fail(c, err)
 	}

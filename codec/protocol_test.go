@@ -448,7 +448,7 @@ func (o own) Decode(p []byte) ([]byte, error) {
 	case 'P':
 		panic(errOwn)
 	case 'S':
-		return nil, codec.Skip
+		return nil, codec.ErrSkip
 	}
 	return p, nil
 }
@@ -555,7 +555,7 @@ func (p *pinger) Decode(packet []byte) ([]byte, error) {
 	if string(m) == "ping" {
 		p.pings++
 		codec.Send(p.c, p.Line, fmt.Appendf(nil, "pong %d", p.pings))
-		return nil, codec.Skip
+		return nil, codec.ErrSkip
 	}
 	return m, err
 }

@@ -129,13 +129,15 @@ func (t *Topics) Stats() TopicStats {
 	return s
 }
 
-// Reach is what became of a message at the members of its topic: each of them is
-// in one of the counts.
+// Reach is what became of a message at the members of its topic. Each of them is in
+// one of the counts but the last.
 type Reach struct {
 	Taken   uint64 // queued for the member: the answers Queued and Full
 	Refused uint64 // the answer Rejected, or the loop is behind: see Publish
 	Closed  uint64 // the member takes no more
 	Skipped uint64 // left out by Except, or by Each
+
+	Dropped uint64 // older messages, of any origin, that DropOldest dropped for it
 }
 
 func (r *Reach) add(o Reach) {
@@ -143,6 +145,7 @@ func (r *Reach) add(o Reach) {
 	r.Refused += o.Refused
 	r.Closed += o.Closed
 	r.Skipped += o.Skipped
+	r.Dropped += o.Dropped
 }
 
 // Publication is a message with all that can be asked of it. One of Shared, Each

@@ -169,7 +169,7 @@ func TestTopicsOtherGroup(t *testing.T) {
 // TestTopicsSlow has one member that does not read: it is refused what its queue
 // does not take, by its own policy, and the others get everything.
 func TestTopicsSlow(t *testing.T) {
-	for _, policy := range []conn.Policy{conn.Reject, conn.CloseSlow} {
+	for _, policy := range []conn.Policy{conn.Reject, conn.CloseSlow, conn.DropOldest} {
 		cfg := marks(100, 0, 200)
 		cfg.SlowPeer = policy
 		ts, rigs := crowd(t, 3, 64, cfg, nil)
@@ -183,8 +183,11 @@ func TestTopicsSlow(t *testing.T) {
 			rigs[2].peer.ReadAll()
 		}
 		want := conn.Reach{Taken: 24, Refused: 6} // The slow one is taken 4 messages of 64 bytes.
-		if policy == conn.CloseSlow {
+		switch policy {
+		case conn.CloseSlow:
 			want = conn.Reach{Taken: 24, Refused: 1}
+		case conn.DropOldest:
+			want = conn.Reach{Taken: 30, Dropped: 6}
 		}
 		if s := ts.Stats(); s.Reach != want || slow.isClosed() != (policy == conn.CloseSlow) {
 			t.Errorf("policy %v: %+v, want %+v", policy, s.Reach, want)

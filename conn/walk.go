@@ -65,8 +65,10 @@ func (s *shard) walk(l *reactor.Loop, most int) (n int) {
 		}
 		l.As(c)
 		r.Closed++
+		before := c.droppedMessages()
 		status, sent := p.send(c)
 		r.Closed--
+		r.Dropped += c.droppedMessages() - before
 		switch {
 		case !sent:
 			r.Skipped++
@@ -95,6 +97,14 @@ func (p *post) send(c *Conn) (s Status, sent bool) {
 		return c.SendShared(shared), true
 	}
 	return Queued, false
+}
+
+// droppedMessages returns how many messages had to go for newer ones.
+func (c *Conn) droppedMessages() uint64 {
+	if c.beside == nil {
+		return 0
+	}
+	return c.beside.dropped.messages
 }
 
 // finish ends the walk of a message.
