@@ -21,6 +21,7 @@ type beside struct {
 	fresh    []*Room // asked for by one that was told; they wait from the next turn on
 	telling  bool
 	mourners []mourner
+	jobs     *jobs  // work that runs elsewhere
 	dropped  amount // messages that had to go for newer ones
 	late     amount // sends after the close
 }

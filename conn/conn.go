@@ -285,6 +285,7 @@ func (c *Conn) Stop(_ *reactor.Loop, hard bool) {
 		c.end(Shutdown, "", nil, !c.flushed())
 	case c.hooks.stop != nil && c.state < closing:
 		c.hooks.stop(c)
+	case c.afterWork():
 	default:
 		c.Close()
 	}

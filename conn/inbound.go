@@ -37,6 +37,7 @@ const (
 	byUser   pauses = 1 << iota // PauseRead
 	byFull                      // Config.PauseOnFull
 	byPipe                      // the other end of a Pipe is full
+	byWork                      // work of Go is under way
 	byUnread                    // Unread, until the next turn
 	byExit                      // Detach
 	byBridge                    // a NetConn has much that is not read

@@ -339,8 +339,10 @@ func TestDropOldestLeavesPipes(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := bytes.Repeat([]byte{0xff}, 300)
-	from.peer.Feed(data)
-	to.turns(5)
+	for range 3 {
+		from.peer.Feed(data[:100])
+		to.turns(5)
+	}
 	for k := range 100 {
 		_, _ = to.c.Write(numbered(k, 50))
 		to.turn()

@@ -32,6 +32,7 @@ type world struct {
 	loop        *reactor.Loop
 	small, bulk *buf.Pool
 	now         time.Duration
+	work        []func() // of goroutines that the test has run, see runWork
 }
 
 func newWorld(t *testing.T, seed uint64, faults aiotest.Config) *world {
@@ -53,6 +54,7 @@ func newWorldOf(t *testing.T, seed uint64, faults aiotest.Config, most int) *wor
 		Engine: w.calls, Small: w.small, Bulk: w.bulk,
 		Clock:  func() time.Duration { return w.now },
 		Logger: slog.New(slog.DiscardHandler),
+		Go:     func(fn func()) { w.work = append(w.work, fn) },
 	})
 	return w
 }

@@ -74,6 +74,10 @@ type Config struct {
 	// long: a loop whose messages come within Spin of one another never sleeps.
 	// Default 0: it sleeps at once. At most 10 ms; 30 to 50 µs is usual.
 	Spin time.Duration
+	// Workers is how many goroutines of the group may be busy with Loop.Work, and
+	// so with conn.Conn.Go, at once. What comes beyond waits for its turn. Default
+	// 64. Such work blocks as a rule: when it computes, see GOMAXPROCS.
+	Workers int
 	// OnStart runs once on each loop before Start returns, and so before anything
 	// can listen or connect there: the place for what a loop has of its own, such
 	// as its periodic timers, its watches, its share of a cache. It runs on one
@@ -104,11 +108,16 @@ func (c Config) check() (Config, error) {
 		return c, fmt.Errorf("reactor: unknown engine %d", c.Engine)
 	case c.Spin < 0 || c.Spin > 10*time.Millisecond:
 		return c, fmt.Errorf("reactor: a spin of %v: it is from 0 to 10ms", c.Spin)
+	case c.Workers < 0:
+		return c, fmt.Errorf("reactor: %d workers: it is from 0, which stands for %d", c.Workers, DefaultWorkers)
 	case c.PoolBytes != 0 && c.PoolBytes < minPoolBytes:
 		return c, fmt.Errorf("reactor: a pool of %d bytes is below the least of %d", c.PoolBytes, minPoolBytes)
 	}
 	if c.Loops == 0 {
 		c.Loops = CPUs()
+	}
+	if c.Workers == 0 {
+		c.Workers = DefaultWorkers
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -27,6 +27,7 @@ type Group struct {
 	loops []*Loop
 	done  chan struct{} // closed when every loop has ended
 	wg    sync.WaitGroup
+	work  *workers
 
 	mu  sync.Mutex
 	err error // the first failure of a loop
@@ -43,7 +44,7 @@ func Start(cfg Config) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{cfg: cfg, done: make(chan struct{})}
+	g := &Group{cfg: cfg, done: make(chan struct{}), work: newWorkers(cfg.Workers, nil)}
 	open, info, err := choose(cfg)
 	if err != nil {
 		return nil, err
@@ -69,6 +70,7 @@ func Start(cfg Config) (*Group, error) {
 	warn(cfg, os.Getenv("GODEBUG"))
 	go func() {
 		g.wg.Wait()
+		g.work.close()
 		close(g.done)
 	}()
 	return g, nil
@@ -159,7 +161,7 @@ func (g *Group) thread(id int, cpus []int, open opener, opened chan<- *Loop, fai
 		failed <- err
 		return
 	}
-	l := NewLoop(LoopConfig{ID: id, Engine: engine, Small: small, Bulk: bulk, Logger: g.cfg.Logger, Spin: g.cfg.Spin})
+	l := NewLoop(LoopConfig{ID: id, Engine: engine, Small: small, Bulk: bulk, Logger: g.cfg.Logger, Spin: g.cfg.Spin, workers: g.work})
 	l.start, l.started, l.gone = make(chan bool), make(chan error, 1), make(chan struct{})
 	opened <- l
 	defer close(l.gone)
@@ -283,13 +285,17 @@ func (g *Group) Done() <-chan struct{} { return g.done }
 
 // Shutdown asks every party to end: listeners stop accepting, connections
 // flush and close. What has not ended when ctx is done is ended at once. It
-// returns when all loops have ended, with the first failure of a loop, or
-// with ctx's error when it had to use force.
+// returns when all loops have ended, and Loop.Work that runs has returned, with the
+// first failure of a loop, or with ctx's error when it had to use force. Work that
+// outlasts ctx goes on, since nobody can end it, and nobody hears of its end.
 func (g *Group) Shutdown(ctx context.Context) error {
 	g.each(func(l *Loop) { l.stop(false) })
 	select {
 	case <-g.done:
-		return g.failure()
+		if err := g.failure(); err != nil {
+			return err
+		}
+		return g.work.wait(ctx)
 	case <-ctx.Done():
 	}
 	g.each(func(l *Loop) { l.stop(true) })
@@ -300,7 +306,8 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Close ends everything at once; what was pending is lost, as OnClose tells.
+// Close ends everything at once; what was pending is lost, as OnClose tells. It does
+// not wait for Loop.Work that runs.
 func (g *Group) Close() error {
 	g.each(func(l *Loop) { l.stop(true) })
 	<-g.done

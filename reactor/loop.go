@@ -56,6 +56,7 @@ type Loop struct {
 	log         *slog.Logger
 	clock       func() time.Duration
 	spin        time.Duration
+	workers     *workers
 
 	table slots
 	wheel wheel
@@ -91,6 +92,7 @@ type Loop struct {
 	panics  uint64
 	turns   uint64
 	posts   uint64
+	undone  uint64 // dones of Work whose party had gone
 }
 
 // LoopConfig is what a Loop is made of. Only tests make one by hand.
@@ -103,6 +105,10 @@ type LoopConfig struct {
 	Clock func() time.Duration
 	// Spin is as in Config.
 	Spin time.Duration
+	// Go has the function run on a goroutine for Loop.Work. Default: a new one.
+	Go func(func())
+
+	workers *workers // of the group
 }
 
 // NewLoop returns a loop that the caller turns by hand. Everybody but the
@@ -115,6 +121,9 @@ func NewLoop(cfg LoopConfig) *Loop {
 	if l.clock == nil {
 		start := time.Now()
 		l.clock = func() time.Duration { return time.Since(start) }
+	}
+	if l.workers = cfg.workers; l.workers == nil {
+		l.workers = newWorkers(DefaultWorkers, cfg.Go)
 	}
 	l.table.init()
 	l.trim.fn = func() { l.trimPools() }

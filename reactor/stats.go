@@ -10,6 +10,7 @@ type LoopStats struct {
 	Panics  uint64 // handlers' panics that were recovered
 	Parties int    // listeners and connections attached now
 	Timers  int    // timers armed now
+	Undone  uint64 // done functions of Work, and of conn.Conn.Go, whose party had gone
 	Watches int    // descriptors of the user's own that are watched now
 	Mapped  int    // bytes of address space the pools hold
 	InUse   int    // bytes of blocks in use, whole blocks counted
@@ -37,7 +38,7 @@ func (g *Group) Stats() []LoopStats {
 func (l *Loop) stats() LoopStats {
 	return LoopStats{
 		Loop: l.id, Turns: l.turns, Posts: l.posts, Panics: l.panics,
-		Parties: l.parties, Timers: l.wheel.armed, Watches: l.watches,
+		Parties: l.parties, Timers: l.wheel.armed, Watches: l.watches, Undone: l.undone,
 		Mapped: l.small.Mapped() + l.bulk.Mapped(),
 		InUse:  l.small.InUse()*l.small.BlockSize() + l.bulk.InUse()*l.bulk.BlockSize(),
 		Engine: l.engine.Stats(),
