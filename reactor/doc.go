@@ -1,6 +1,7 @@
 // Package reactor runs one loop per core and nothing else: it turns, hands
 // completions to the parties that wait for them, keeps their timers and their
-// mail, and ends without leaving anything behind.
+// mail, watches descriptors of the user's own, and ends without leaving anything
+// behind. [Config] has hooks for the start and the end of each loop.
 //
 // # Threads
 //
