@@ -655,3 +655,29 @@ func TestPacketAllocs(t *testing.T) {
 		})
 	}
 }
+
+// TestPacketNotSent holds that what the kernel does not send is told, counted and
+// not in the way of what is behind it.
+func TestPacketNotSent(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		failures := make(chan error, 10)
+		l := listenPacket(t, g, "udp4", "127.0.0.1:0", &conn.PacketFuncs{
+			Packet: func(p *conn.PacketConn, in *buf.Buf, from conn.Source) {
+				p.Write(conn.Source{Peer: netip.MustParseAddrPort("[::1]:9")}, []byte("of the wrong family"))
+				p.Write(conn.Source{}, []byte("to nobody"))
+				p.Send(from, in)
+				p.Write(conn.Source{Peer: netip.MustParseAddrPort("127.0.0.1:0")}, []byte("to no port"))
+			},
+			Error: func(_ *conn.PacketConn, err error) { failures <- err },
+		}, conn.PacketConfig{})
+		c := udpClient(t, "udp", l.Addr().String())
+		if got := ask(t, c, []byte("right")); string(got) != "right" {
+			t.Errorf("got %q", got)
+		}
+		var pe *conn.PacketError
+		if err := <-failures; !errors.As(err, &pe) || pe.Packets != 3 {
+			t.Errorf("told %v", err)
+		}
+		wantPackets(t, l, func(s conn.PacketStats) bool { return s.Failed == 3 && s.Out == 1 })
+	})
+}

@@ -14,6 +14,7 @@ import (
 // packetDialing is what a socket of datagrams needs until its peer's name is
 // resolved.
 type packetDialing struct {
+	to     target
 	lookup func() // gives the name up
 	late   *reactor.Timer
 	opened func(error)
@@ -51,14 +52,14 @@ func (d *Dialer) dialPacket(l *reactor.Loop, network, address string, h PacketHa
 	if err != nil {
 		return nil, err
 	}
-	p := &PacketConn{cfg: &cfg, hooks: newPacketHooks(h), sock: packetSocket{fd: -1}, dial: &packetDialing{opened: opened}}
+	p := &PacketConn{cfg: &cfg, hooks: newPacketHooks(h), sock: packetSocket{fd: -1}, dial: &packetDialing{to: to, opened: opened}}
 	p.attach(l)
 	if list := to.known(); list != nil {
-		l.Defer(func() { p.resolved(d, to, list, nil) })
+		l.Defer(func() { p.resolved(d, list, nil) })
 	} else {
-		p.dial.lookup = d.find(l, p, to, func(list []netip.AddrPort, err error) { p.resolved(d, to, list, err) })
+		p.dial.lookup = d.find(l, p, to, func(list []netip.AddrPort, err error) { p.resolved(d, list, err) })
 		p.dial.late = l.AfterFunc(d.timeout(), p, func() {
-			p.unresolved(to, ConnectTimeout, fmt.Errorf("after %v: %w", d.timeout(), os.ErrDeadlineExceeded))
+			p.unresolved(ConnectTimeout, fmt.Errorf("after %v: %w", d.timeout(), os.ErrDeadlineExceeded))
 		})
 	}
 	if l.Stopping() {
@@ -68,14 +69,14 @@ func (d *Dialer) dialPacket(l *reactor.Loop, network, address string, h PacketHa
 }
 
 // resolved connects to the first address that suits, and runs OnOpen.
-func (p *PacketConn) resolved(d *Dialer, to target, list []netip.AddrPort, err error) {
+func (p *PacketConn) resolved(d *Dialer, list []netip.AddrPort, err error) {
 	if p.dial == nil || p.state >= ending {
 		return
 	}
 	reason := Unresolved
 	from := netip.AddrPortFrom(d.LocalAddr.Addr().Unmap(), d.LocalAddr.Port())
 	if err == nil {
-		err = &net.AddrError{Err: "no suitable address", Addr: to.host}
+		err = &net.AddrError{Err: "no suitable address", Addr: p.dial.to.host}
 		for _, a := range list {
 			if from.IsValid() && from.Addr().Is4() != a.Addr().Is4() {
 				continue
@@ -88,7 +89,7 @@ func (p *PacketConn) resolved(d *Dialer, to target, list []netip.AddrPort, err e
 		}
 	}
 	if err != nil {
-		p.unresolved(to, reason, err)
+		p.unresolved(reason, err)
 		return
 	}
 	p.local = Addr{AddrPort: socketAddrs(p.sock.fd).local.AddrPort, Net: "udp"}
@@ -105,8 +106,12 @@ func (p *PacketConn) resolved(d *Dialer, to target, list []netip.AddrPort, err e
 	}
 }
 
-func (p *PacketConn) unresolved(to target, reason Reason, err error) {
-	p.end(reason, "dial", &DialError{Reason: reason, Network: to.network, Address: to.address, Err: err})
+func (p *PacketConn) unresolved(reason Reason, err error) {
+	p.end(reason, "dial", p.dial.failure(reason, err))
+}
+
+func (d *packetDialing) failure(reason Reason, err error) *DialError {
+	return &DialError{Reason: reason, Network: d.to.network, Address: d.to.address, Err: err}
 }
 
 func (d *packetDialing) stop() {
@@ -128,7 +133,7 @@ func (d *packetDialing) over(err error) {
 		if err == nil {
 			err = ErrClosed
 		}
-		de = &DialError{Reason: Cancelled, Err: err}
+		de = d.failure(Cancelled, err)
 	}
 	d.opened(de)
 }
@@ -161,7 +166,7 @@ func (d *Dialer) DialPacketContext(ctx context.Context, at reactor.Remote, netwo
 		release = context.AfterFunc(ctx, func() {
 			at.Post(func(*reactor.Loop) {
 				if p.dial != nil {
-					p.unresolved(target{network: network, address: address}, Cancelled, context.Cause(ctx))
+					p.unresolved(Cancelled, context.Cause(ctx))
 				}
 			})
 		})
