@@ -92,6 +92,34 @@ func (b *Buf) Release() {
 	}
 }
 
+// Owner hears of the end of blocks, whoever holds them then.
+type Owner interface {
+	// Released says that one block of so many bytes is back in its pool. It runs
+	// inside Release.
+	Released(bytes int)
+}
+
+// Own has o told when the block is released. That stays with the block when the
+// right to it moves on. A block has one owner: who was it before is told now, as if
+// the block had been released. With nil it has none, as the zero Buf always.
+func (b *Buf) Own(o Owner) {
+	if b.pool == nil {
+		return
+	}
+	s := &b.pool.slabs[b.index>>b.pool.shift]
+	if s.own == nil {
+		if o == nil {
+			return
+		}
+		s.own = make([]Owner, b.pool.cfg.SlabBlocks)
+	}
+	place := &s.own[b.index&uint32(b.pool.cfg.SlabBlocks-1)]
+	was := *place
+	if *place = o; was != nil {
+		was.Released(b.Cap())
+	}
+}
+
 func (b *Buf) block() []byte {
 	if invariants.Enabled && b.pool.slabs[b.index>>b.pool.shift].gen[b.index&uint32(b.pool.cfg.SlabBlocks-1)] != b.gen {
 		panic("buf: a block was used after the right to it was given up")

@@ -69,6 +69,7 @@ type Pool struct {
 type slab struct {
 	mem  []byte
 	gen  []uint32 // by block: raised at each release; outlives the mapping
+	own  []Owner  // by block; nil until somebody owns one
 	free []uint32 // indices within the slab, the last released first
 }
 
@@ -160,6 +161,11 @@ func (p *Pool) put(index, gen uint32) {
 	s.free = append(s.free, i)
 	p.inUse--
 	p.low = min(p.low, at)
+	if s.own != nil && s.own[i] != nil {
+		o := s.own[i]
+		s.own[i] = nil
+		o.Released(p.cfg.BlockSize)
+	}
 }
 
 func poison(b []byte) {

@@ -21,6 +21,7 @@ type beside struct {
 	fresh    []*Room // asked for by one that was told; they wait from the next turn on
 	telling  bool
 	mourners []mourner
+	intake   *intake
 	jobs     *jobs  // work that runs elsewhere
 	dropped  amount // messages that had to go for newer ones
 	late     amount // sends after the close
@@ -176,6 +177,10 @@ func (c *Conn) mournersTold(err error) {
 
 // hear hands received bytes to whoever takes them.
 func (c *Conn) hear(in *buf.Buf) {
+	if c.host.cfg.RecvLimit > 0 {
+		k := c.owns(in)
+		defer k.heard(in)
+	}
 	if c.piped() {
 		c.beside.inlet.data(c, in)
 		return

@@ -64,6 +64,13 @@ type Config struct {
 	// the next OnData, not the present one: a block with many requests calls for
 	// a handler that looks at the answers to its sends.
 	PauseOnFull bool
+	// RecvLimit is how many bytes of received blocks may be kept, by Take or by
+	// sending them on, before reading is paused until less is. Blocks count whole:
+	// 4 KiB, or 64 KiB where the peer sends in bulk. What was received before the
+	// pause took effect waits besides: at most 192 KiB. Who waits for a message
+	// longer than the limit in blocks of its own waits for ever. Default 0: no
+	// limit, but that of reactor.Config.PoolBytes.
+	RecvLimit int
 	// DrainAlways runs OnDrain each time a queue that the kernel did not take
 	// at once has emptied, also without an OnFull before it.
 	DrainAlways bool
@@ -160,7 +167,7 @@ func (c Config) Check() (Config, error) {
 		name  string
 		value int64
 	}{
-		{"ZeroCopyMin", int64(c.ZeroCopyMin)}, {"CloseTimeout", int64(c.CloseTimeout)}, {"Linger", int64(c.Linger)},
+		{"RecvLimit", int64(c.RecvLimit)}, {"ZeroCopyMin", int64(c.ZeroCopyMin)}, {"CloseTimeout", int64(c.CloseTimeout)}, {"Linger", int64(c.Linger)},
 		{"ReadAhead", int64(c.ReadAhead)}, {"Backlog", int64(c.Backlog)}, {"MaxConns", int64(c.MaxConns)}, {"SendBuffer", int64(c.SendBuffer)}, {"RecvBuffer", int64(c.RecvBuffer)},
 	} {
 		if f.value < 0 {

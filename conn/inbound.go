@@ -31,13 +31,14 @@ func (c *Conn) ReadPaused() bool { return c.paused != 0 }
 
 // pauses are the reasons for which a connection does not read. It reads when
 // there is none.
-type pauses uint8
+type pauses uint16
 
 const (
 	byUser   pauses = 1 << iota // PauseRead
 	byFull                      // Config.PauseOnFull
 	byPipe                      // the other end of a Pipe is full
 	byWork                      // work of Go is under way
+	byKept                      // Config.RecvLimit
 	byUnread                    // Unread, until the next turn
 	byExit                      // Detach
 	byBridge                    // a NetConn has much that is not read

@@ -25,6 +25,7 @@ func (c *Conn) Unread(b *buf.Buf) {
 		b.Release()
 		return
 	}
+	b.Own(nil) // It is not kept, but waits.
 	c.parked = append(c.parked, buf.Buf{})
 	copy(c.parked[1:], c.parked)
 	c.parked[0] = b.Take()
