@@ -146,7 +146,7 @@ func (c *Conn) recall(reset bool) {
 			c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Send, Batch: o.op.Batch})
 		}
 	}
-	c.unawait(pollIn | pollOut)
+	c.unawait(pollIn | pollOut | pollErr)
 	if reset && c.fd >= 0 {
 		c.submit(aio.Op{Kind: aio.Reset})
 	}

@@ -228,6 +228,7 @@ func (e *pipeEnd) remove() {
 	c.beside.forget(e)
 	if e.reads {
 		c.beside.inlet = nil
+		c.unawait(pollErr)
 		if c.resume(byPipe); c.full && c.host.cfg.PauseOnFull {
 			c.hold(byFull)
 		}
@@ -294,6 +295,7 @@ func (e *pipeEnd) await() {
 		return
 	}
 	e.c.hold(byPipe)
+	e.c.await(pollErr) // Nobody else hears of a reset now.
 	e.c.touch()
 	e.tell(func(far *pipeEnd) {
 		far.c.OnRoom(-1, func(*Conn) { far.tell((*pipeEnd).goOn) })
@@ -304,6 +306,7 @@ func (e *pipeEnd) await() {
 // next byte.
 func (e *pipeEnd) goOn() {
 	if e.installed {
+		e.c.unawait(pollErr)
 		e.c.resume(byPipe)
 		e.c.touch()
 	}

@@ -494,3 +494,20 @@ func TestPipeSplice(t *testing.T) {
 		}
 	})
 }
+
+// TestPipeHearsReset holds that the reset of a source that is not read, since its
+// sink has stopped, ends both.
+func TestPipeHearsReset(t *testing.T) {
+	pipes(t, conn.Config{HighWater: 64 << 10}, func(t *testing.T, g *reactor.Group, p *piped) {
+		_ = p.a.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+		if _, err := p.a.Write(make([]byte, 64<<20)); err == nil {
+			t.Fatal("a sink that does not read has taken all")
+		}
+		_ = p.a.SetLinger(0)
+		_ = p.a.Close()
+		var ca, cb *conn.CloseError
+		if a, b := <-p.endA, <-p.endB; !errors.As(a, &ca) || ca.Reason != conn.PeerReset || !errors.As(b, &cb) || cb.Reason != conn.PipeBroken {
+			t.Errorf("closed with %v and %v", a, b)
+		}
+	})
+}

@@ -7,16 +7,18 @@ import (
 )
 
 // polls are what parts of the library wait for of a socket, beside the receive
-// and the send of its connection: room in it, or bytes that the kernel itself is
-// to move. There may be one Poll of a connection in flight, so they share it.
+// and the send of its connection: room in it, bytes that the kernel itself is to
+// move, its failure. There may be one Poll of a connection in flight, so they share
+// it.
 type polls struct {
-	want       uint32 // of pollIn and pollOut
+	want       uint32 // of pollIn, pollOut and pollErr
 	armed      uint32 // those of the Poll in flight; 0 = none is
 	cancelling bool
 	in         func() // what runs when pollIn comes
 }
 
-// await waits for events, once each. pollOut touches the connection.
+// await waits for events, once each. pollOut touches the connection; pollErr ends
+// it, if it has failed.
 func (c *Conn) await(events uint32) {
 	c.aside().polls.want |= events
 	c.armPoll()
@@ -70,11 +72,20 @@ func (c *Conn) polled(done *aio.Completion) {
 	}
 	fired := p.want & got
 	p.want &^= fired
-	c.armPoll()
+	if c.armPoll(); fired&pollErr != 0 && done.Res >= 0 && done.Res&pollErr != 0 { // Both sides may only have ended: pollHup.
+		c.lookFailed()
+	}
 	if fired&pollOut != 0 {
 		c.touch()
 	}
 	if fired&pollIn != 0 {
 		p.in()
+	}
+}
+
+// lookFailed ends a connection that is not read if it has failed.
+func (c *Conn) lookFailed() {
+	if errno := socketError(int(c.fd)); errno != 0 {
+		c.fail("recv", -int(errno))
 	}
 }

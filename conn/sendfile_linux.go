@@ -50,3 +50,13 @@ func ofSocket(err error) bool {
 	var errno syscall.Errno
 	return errors.As(err, &errno) && reasonOf(errno) == PeerReset
 }
+
+// socketError returns how a socket has failed (SO_ERROR), 0 if it has not. Who
+// asks has been told of an error, so a socket that cannot say was reset.
+func socketError(fd int) syscall.Errno {
+	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return unix.ECONNRESET
+	}
+	return syscall.Errno(n)
+}

@@ -5,6 +5,7 @@ package conn
 import (
 	"errors"
 	"os"
+	"syscall"
 )
 
 type fileSender struct{}
@@ -14,3 +15,5 @@ func (*fileSender) sendfile(int, *os.File, int64, int) (int, error) {
 }
 
 func ofSocket(error) bool { return false }
+
+func socketError(int) syscall.Errno { return syscall.ECONNRESET }

@@ -72,6 +72,7 @@ func (p *splicer) more(far *Conn, s *stream) bool {
 		switch {
 		case errno == syscall.EAGAIN:
 			far.awaitSocket()
+			p.e.c.await(pollErr) // Nobody else hears of a reset now.
 			return false
 		case errno != 0:
 			far.fail("splice", -int(errno))
@@ -94,6 +95,7 @@ func (p *splicer) fill(far *Conn, s *stream) bool {
 		s.ended = true
 		return false
 	}
+	c.unawait(pollErr)
 	n, errno := sys.Splice(int(c.fd), p.w, spliceMost)
 	switch {
 	case errno == syscall.EAGAIN:
@@ -159,7 +161,7 @@ func (p *splicer) stop() {
 	if p.idle != nil {
 		p.idle.Stop()
 	}
-	c.unawait(pollIn)
+	c.unawait(pollIn | pollErr)
 	c.resume(bySplice)
 	c.touch()
 }
