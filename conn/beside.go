@@ -102,6 +102,9 @@ func (r *Room) Stop() bool {
 	return was
 }
 
+// awaitsRoom reports whether somebody waits for room in the queue.
+func (c *Conn) awaitsRoom() bool { return c.beside != nil && len(c.beside.rooms) > 0 }
+
 // thaw has those wait who were asked for in the turn before.
 func (b *beside) thaw() { b.rooms, b.fresh = append(b.rooms, b.fresh...), nil }
 

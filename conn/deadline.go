@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/reactor"
 )
 
@@ -51,6 +52,7 @@ type clock struct {
 	looked  time.Duration // at this time
 
 	paused      bool // as of the last Flush
+	silent      bool // out is that of a send whose completion may come late
 	stuck       bool // writing counts
 	established bool
 }
@@ -219,6 +221,16 @@ func (k *clock) extend(reason Reason, now time.Duration) {
 	}
 }
 
+// submitted hears of a send. One that does not wait is decided now, and told with
+// the next event, whenever that is.
+func (k *clock) submitted(c *Conn, flags aio.Flags) {
+	if flags&(aio.PollFirst|aio.ZeroCopy) != 0 {
+		k.took(c, 0) // It waits for room in the kernel.
+	} else if k.Idle > 0 {
+		k.out, k.silent = c.loop.Now(), true
+	}
+}
+
 // took hears that the kernel has taken n bytes. While it has not taken all, what
 // the peer has acknowledged is looked at, to be compared when a deadline is due.
 func (k *clock) took(c *Conn, n int) {
@@ -226,9 +238,10 @@ func (k *clock) took(c *Conn, n int) {
 		return
 	}
 	now := c.loop.Now()
-	if n > 0 {
+	if n > 0 && !k.silent {
 		k.out = now
 	}
+	k.silent = false
 	if !c.owes() {
 		k.stuck = false
 		return

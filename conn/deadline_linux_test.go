@@ -54,6 +54,35 @@ func TestSilentPeer(t *testing.T) {
 	})
 }
 
+// TestIdleAfterPush has the server speak last, to a loop that sleeps then: it is
+// silence from then on, and not from when the loop next hears of that send.
+func TestIdleAfterPush(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		const idle, push = 400 * ms, 100 * ms
+		closed := make(chan time.Time, 1)
+		l := listen(t, g, &conn.Funcs{
+			Open: func(c *conn.Conn) {
+				c.AfterFunc(push, func(c *conn.Conn) { _, _ = c.Write([]byte("news")) })
+			},
+			Close: func(*conn.Conn, error) { closed <- time.Now() },
+		}, conn.Config{IdleTimeout: idle})
+		var took time.Duration
+		for range 3 { // A busy host may be late, but not each time by that much.
+			began := time.Now()
+			c := dial(t, l)
+			took = (<-closed).Sub(began)
+			_ = c.Close()
+			if took < push+idle {
+				t.Errorf("closed after %v", took)
+			}
+			if took < push+idle+idle/2 {
+				return
+			}
+		}
+		t.Errorf("closed after %v, %v after the last byte", took, took-push)
+	})
+}
+
 // dialSlow connects with a window of a few segments, of the size that they have
 // on a network: of those of loopback, 64 KiB, it would be one, and stall by itself.
 func dialSlow(t *testing.T, l *conn.Listener) net.Conn {

@@ -129,6 +129,27 @@ func TestUnwatchedSend(t *testing.T) {
 	})
 }
 
+// TestOnRoomOfSleeper waits for room behind a send that the kernel takes at once,
+// with no other event on the loop: the engine must not sit on its completion.
+func TestOnRoomOfSleeper(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		told := make(chan int, 1)
+		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) {
+			_, _ = c.Write([]byte("hello"))
+			c.OnRoom(0, func(c *conn.Conn) { told <- c.Pending() })
+		}}, conn.Config{})
+		defer dial(t, l).Close()
+		select {
+		case n := <-told:
+			if n != 0 {
+				t.Errorf("told with %d bytes pending", n)
+			}
+		case <-time.After(testutil.Timeout(3 * time.Second)):
+			t.Error("nobody is told")
+		}
+	})
+}
+
 // TestShutdownFlushes holds that a shutdown in the middle of a transfer to
 // readers delivers it whole.
 func TestShutdownFlushes(t *testing.T) {

@@ -376,7 +376,7 @@ func (c *Conn) pump() {
 	if c.host.cfg.SlowPeer == DropOldest {
 		o.bounds.begin(o.q.messages(o.asked))
 	}
-	if c.Pending() > o.asked || c.full || o.prompt || o.streaming() || c.state != open || c.host.cfg.DrainAlways && o.backlog {
+	if c.Pending() > o.asked || c.full || o.prompt || o.streaming() || c.awaitsRoom() || c.state != open || c.host.cfg.DrainAlways && o.backlog {
 		op.Flags |= aio.Prompt
 	}
 	if op.Batch = o.nextBatch(); large {
@@ -387,8 +387,8 @@ func (c *Conn) pump() {
 	}
 	o.sending = true
 	c.loop.Submit(op)
-	if large && c.clock != nil {
-		c.clock.took(c, 0) // It waits for room in the kernel.
+	if c.clock != nil {
+		c.clock.submitted(c, op.Flags)
 	}
 }
 

@@ -7,29 +7,64 @@ import (
 	"strings"
 )
 
-// parseListen returns HOST:PORT of an address as --listen takes it.
-func parseListen(addr string) (hostPort string, err error) {
-	scheme, rest, ok := strings.Cut(addr, "://")
+// endpoint is an address of --listen.
+type endpoint struct {
+	flag    string // as it was given
+	network string // tcp, udp or unix
+	address string // as package conn takes it
+}
+
+// forms are what an address looks like.
+const forms = "tcp://HOST:PORT, udp://HOST:PORT, unix:///path or unix://@abstract"
+
+// parseListen reads an address as --listen takes it.
+func parseListen(flag string) (endpoint, error) {
+	scheme, rest, ok := strings.Cut(flag, "://")
 	if !ok {
-		return "", wrong("--listen: %q has no scheme: it is tcp://HOST:PORT", addr)
+		return endpoint{}, wrong("--listen: %q has no scheme: it is %s", flag, forms)
 	}
+	e := endpoint{flag, scheme, rest}
+	var err error
 	switch scheme {
-	case "tcp":
-	case "udp", "unix":
-		return "", wrong("--listen: %s:// is not supported yet, in %q; tcp:// is", scheme, addr)
+	case "tcp", "udp":
+		e.address, err = parseHostPort(flag, scheme, rest)
+	case "unix":
+		err = checkName(flag, rest)
 	default:
-		return "", wrong("--listen: unknown scheme in %q: it is tcp://HOST:PORT", addr)
+		err = wrong("--listen: unknown scheme in %q: it is %s", flag, forms)
 	}
+	return e, err
+}
+
+func parseHostPort(flag, scheme, rest string) (hostPort string, err error) {
 	host, port, err := net.SplitHostPort(rest)
 	if err != nil {
-		return "", wrong("--listen: %q is not tcp://HOST:PORT; an IPv6 address goes in brackets, tcp://[::]:8484", addr)
+		return "", wrong("--listen: %q is not %s://HOST:PORT; an IPv6 address goes in brackets, %[2]s://[::]:8484", flag, scheme)
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return "", wrong("--listen: port %q in %q is not a number from 0 to 65535", port, addr)
-	} else if port = strconv.FormatUint(n, 10); !isHost(host) {
-		return "", wrong("--listen: host %q in %q is neither an IP address nor a name", host, addr)
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return "", wrong("--listen: port %q in %q is not a number from 0 to 65535", port, flag)
 	}
-	return net.JoinHostPort(host, port), nil
+	if !isHost(host) {
+		return "", wrong("--listen: host %q in %q is neither an IP address nor a name", host, flag)
+	}
+	return net.JoinHostPort(host, strconv.FormatUint(n, 10)), nil
+}
+
+// unixNameMost is the longest name of a unix socket that the kernel takes.
+const unixNameMost = 107
+
+// checkName looks at the name of a unix socket.
+func checkName(flag, name string) error {
+	switch {
+	case name == "" || name == "@" || name[0] != '/' && name[0] != '@':
+		return wrong("--listen: %q is not unix:///path or unix://@abstract", flag)
+	case len(name) > unixNameMost:
+		return wrong("--listen: the name in %q has %d bytes, and %d are the most", flag, len(name), unixNameMost)
+	case strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return wrong("--listen: the name in %q has a control character", flag) // The line on stdout could not tell it.
+	}
+	return nil
 }
 
 // isHost reports whether host is an IP address, or may be a name. What looks

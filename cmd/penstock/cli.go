@@ -22,7 +22,7 @@ type helpCmd struct {
 type serveCmd struct {
 	Kind string `arg:"" name:"kind" help:"What to serve: echo, discard, firehose or ws-echo."`
 
-	Listen []string `placeholder:"ADDR" sep:"none" default:"tcp://127.0.0.1:8484" help:"Address to listen on; may be repeated: tcp://HOST:PORT ([::]:PORT serves both families, port 0 takes a free one), udp://HOST:PORT, unix:///path, unix://@abstract. Default ${default}. Only tcp:// is supported yet."`
+	Listen []string `placeholder:"ADDR" sep:"none" default:"tcp://127.0.0.1:8484" help:"Address to listen on; may be repeated: tcp://HOST:PORT ([::]:PORT serves both families, port 0 takes a free one), udp://HOST:PORT, unix:///path, unix://@abstract. Default ${default}. Datagrams are for echo and discard."`
 	Engine string   `placeholder:"ENGINE" default:"auto" help:"auto, uring or epoll. Auto takes io_uring where the host gives it; a forced engine that is unavailable is an error. Default ${default}."`
 	Loops  int      `placeholder:"N" default:"0" help:"Number of loops. Default 0: one for each CPU that this process may run on."`
 	Pin    bool     `help:"Pin each loop to a CPU. Default off."`
@@ -30,12 +30,12 @@ type serveCmd struct {
 	HighWater  size   `placeholder:"SIZE" default:"1MiB" help:"Bytes in one connection's send queue from which on it is full. Sizes are plain bytes or take KiB, MiB, GiB. Default ${default}."`
 	LowWater   size   `placeholder:"SIZE" default:"0" help:"Bytes down to which a full queue must come to be drained. Below --high-water. Default ${default}."`
 	SendLimit  *size  `placeholder:"SIZE" help:"Bytes in one connection's send queue from which on a message is refused. Not below --high-water. Default: the same as --high-water."`
-	SendMemory size   `placeholder:"SIZE" help:"Bytes over all send queues, shared by dynamic threshold. Default 0: no cap. Not supported yet."`
-	SlowPeer   string `placeholder:"POLICY" help:"What happens past --send-memory: reject refuses the message, close closes the connection that holds the most bytes and takes the message. Default reject. Not supported yet."`
+	SendMemory size   `placeholder:"SIZE" help:"Bytes over all send queues, shared by dynamic threshold. Default 0: no cap."`
+	SlowPeer   string `placeholder:"POLICY" default:"reject" help:"What happens past --send-memory: reject refuses the message, close closes the connection that holds the most bytes and takes the message. Default ${default}."`
 	MaxMessage size   `placeholder:"SIZE" help:"Bytes of one incoming message of ws-echo. Default 10MiB. Not supported yet."`
-	MaxConns   int    `placeholder:"N" help:"Number of connections; further clients wait to be accepted. Default 0: the limit on descriptors (nofile) less a reserve. Not supported yet."`
+	MaxConns   int    `placeholder:"N" help:"Number of connections; further clients wait to be accepted. Default 0: the limit on descriptors (nofile) less a reserve."`
 
-	IdleTimeout  time.Duration `placeholder:"DURATION" help:"Time of silence before a connection is closed, such as 90s or 5m. Default 0: never. Not supported yet."`
+	IdleTimeout  time.Duration `placeholder:"DURATION" help:"Time of silence before a connection is closed, such as 90s or 5m. While the client takes what was sent to it, it is not silent. Default 0: never."`
 	CloseTimeout time.Duration `placeholder:"DURATION" default:"10s" help:"Time that a flush may take when a connection closes, such as 1500ms. Default ${default}."`
 	DrainTimeout time.Duration `placeholder:"DURATION" default:"10s" help:"Time that a shutdown may take before what is still open is reset. Default ${default}."`
 
@@ -46,7 +46,7 @@ type serveCmd struct {
 func (*serveCmd) Help() string {
 	return `KIND is what is served:
 
-  echo      sends back every byte
+  echo      sends back every byte, or every datagram
   discard   reads and counts
   firehose  sends what the client asks for, as fast as it reads
   ws-echo   WebSocket echo (not supported yet)
@@ -63,5 +63,5 @@ A loop that waits in the kernel keeps one of Go's processors, so serve sets GOMA
 
 // later are the flags of serve that a later version will have.
 var later = map[string]bool{
-	"send-memory": true, "slow-peer": true, "max-message": true, "max-conns": true, "idle-timeout": true,
+	"max-message": true,
 }

@@ -7,24 +7,29 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/cmd/penstock/internal/eventlog"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/firehose"
 )
 
-// newHandler returns what serves a kind, under t's eyes; nil for a kind that
-// there is not.
-func newHandler(kind string, t *tracker, closeTimeout time.Duration) conn.Handler {
-	switch kind {
+// kind is what serves a KIND.
+type kind struct {
+	handler conn.Handler       // of connections
+	packets conn.PacketHandler // of datagrams; nil: it does not serve them
+}
+
+// kinds are the names of all kinds, and whether each serves datagrams.
+var kinds = map[string]bool{"echo": true, "discard": true, "firehose": false}
+
+// newKind returns what serves a kind, under t's eyes.
+func newKind(name string, t *tracker, closeTimeout time.Duration) (k kind) {
+	switch name {
 	case "echo":
-		t.Handler = &echo{rejected: t.rejected}
+		t.Handler, k.packets = &echo{rejected: t.rejected}, echoPackets{}
 	case "discard":
-		t.Handler = conn.NopHandler{}
+		t.Handler, k.packets = conn.NopHandler{}, quietPackets{}
 	case "firehose":
 		t.Handler = &firehose.Handler{Rejected: t.rejected, Patience: closeTimeout}
-	default:
-		return nil
 	}
 	if d, ok := t.Handler.(conn.DrainHandler); ok {
 		t.drain = d.OnDrain
@@ -32,23 +37,8 @@ func newHandler(kind string, t *tracker, closeTimeout time.Duration) conn.Handle
 	if e, ok := t.Handler.(conn.EOFHandler); ok {
 		t.eof = e.OnEOF
 	}
-	return t
-}
-
-// echo sends back what comes, by moving the block that it came in. Its reading
-// pauses while its queue is full.
-type echo struct {
-	conn.NopHandler
-	rejected func(*conn.Conn, int)
-}
-
-// OnData implements conn.Handler.
-func (e *echo) OnData(c *conn.Conn, in *buf.Buf) {
-	n := in.Len()
-	if c.Send(in) == conn.Rejected { // Only when memory has run out: an echo with a hole is none.
-		e.rejected(c, n)
-		c.Abort()
-	}
+	k.handler = t
+	return k
 }
 
 // tracker counts connections, and writes their events down, around the handler

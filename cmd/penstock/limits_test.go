@@ -314,7 +314,7 @@ func TestStdoutClosed(t *testing.T) {
 	if m == nil {
 		t.Fatalf("%q", line[:n])
 	}
-	s.addrs = []string{string(m[1])}
+	s.addrs = []string{string(m[2])}
 	_ = r.Close()
 	for range 10 {
 		c := s.ask("hello")

@@ -28,7 +28,7 @@ const lastEvents = time.Second
 
 // Run serves until it is told to stop.
 func (c *serveCmd) Run(ctx *kong.Context, s streams) error {
-	addrs, cfg, err := c.check(ctx)
+	endpoints, cfg, err := c.check(ctx)
 	if err != nil {
 		return err
 	}
@@ -46,69 +46,101 @@ func (c *serveCmd) Run(ctx *kong.Context, s streams) error {
 	if err := srv.start(c); err != nil {
 		return err
 	}
-	handler := newHandler(c.Kind, &srv.tracker, c.CloseTimeout)
-	for i, addr := range addrs {
-		if err := srv.listen(c.Listen[i], addr, handler, cfg); err != nil {
-			_ = srv.group.Close()
-			return err
-		}
+	k := newKind(c.Kind, &srv.tracker, c.CloseTimeout)
+	cfg.ConnLimit, err = srv.limit(c.MaxConns, len(endpoints))
+	for i := 0; i < len(endpoints) && err == nil; i++ {
+		err = srv.listen(endpoints[i], k, cfg)
+	}
+	if err != nil {
+		_ = srv.group.Close()
+		return err
 	}
 	return srv.run()
 }
 
 // check returns the addresses to listen on and the configuration of their
 // connections, or what is wrong with the command line.
-func (c *serveCmd) check(ctx *kong.Context) (addrs []string, cfg conn.Config, err error) {
+func (c *serveCmd) check(ctx *kong.Context) (endpoints []endpoint, cfg conn.Config, err error) {
 	for _, p := range ctx.Path {
 		if p.Flag != nil && later[p.Flag.Name] {
 			return nil, cfg, wrong("--%s is not supported yet; leave it away", p.Flag.Name)
 		}
 	}
-	switch c.Kind {
-	case "echo", "discard", "firehose":
-	case "ws-echo":
+	datagrams, known := kinds[c.Kind]
+	switch {
+	case c.Kind == "ws-echo":
 		return nil, cfg, wrong("ws-echo is not supported yet; echo, discard and firehose are")
-	default:
+	case !known:
 		return nil, cfg, wrong("unknown kind %q: it is echo, discard or firehose", c.Kind)
 	}
-	for _, listen := range c.Listen {
-		addr, err := parseListen(listen)
+	for _, flag := range c.Listen {
+		e, err := parseListen(flag)
+		if err == nil && e.network == "udp" && !datagrams {
+			err = wrong("--listen: %s is not for datagrams, as in %q; echo and discard are", c.Kind, flag)
+		}
 		if err != nil {
 			return nil, cfg, err
 		}
-		addrs = append(addrs, addr)
+		endpoints = append(endpoints, e)
 	}
+	if err := c.checkLimits(); err != nil {
+		return nil, cfg, err
+	}
+	cfg, err = c.config()
+	return endpoints, cfg, err
+}
+
+// checkLimits looks at the flags that are numbers and names.
+func (c *serveCmd) checkLimits() error {
 	if _, err := reactor.ParseEngine(c.Engine); err != nil {
-		return nil, cfg, wrong("--engine: %q is not auto, uring or epoll", c.Engine)
+		return wrong("--engine: %q is not auto, uring or epoll", c.Engine)
 	}
 	switch {
 	case c.Loops < 0 || c.Loops > 1024:
-		return nil, cfg, wrong("--loops: %d is not a number from 0, one for each CPU, to 1024", c.Loops)
+		return wrong("--loops: %d is not a number from 0, one for each CPU, to 1024", c.Loops)
+	case c.SlowPeer != "reject" && c.SlowPeer != "close":
+		return wrong("--slow-peer: %q is not reject or close", c.SlowPeer)
+	case c.MaxConns < 0:
+		return wrong("--max-conns: %d is below 0", c.MaxConns)
+	case c.IdleTimeout < 0:
+		return wrong("--idle-timeout: %v is below 0", c.IdleTimeout)
 	case c.CloseTimeout <= 0:
-		return nil, cfg, wrong("--close-timeout: %v is not above 0", c.CloseTimeout)
+		return wrong("--close-timeout: %v is not above 0", c.CloseTimeout)
 	case c.DrainTimeout < 0:
-		return nil, cfg, wrong("--drain-timeout: %v is below 0", c.DrainTimeout)
+		return wrong("--drain-timeout: %v is below 0", c.DrainTimeout)
 	}
+	return nil
+}
+
+// config returns the configuration of the connections.
+func (c *serveCmd) config() (cfg conn.Config, err error) {
 	limit := c.HighWater
 	if c.SendLimit != nil {
 		limit = *c.SendLimit
 	}
 	switch {
 	case c.HighWater == 0:
-		return nil, cfg, wrong("--high-water: 0 bytes are not above 0")
+		return cfg, wrong("--high-water: 0 bytes are not above 0")
 	case c.LowWater >= c.HighWater:
-		return nil, cfg, wrong("--low-water: %d bytes are not below the %d of --high-water", c.LowWater, c.HighWater)
+		return cfg, wrong("--low-water: %d bytes are not below the %d of --high-water", c.LowWater, c.HighWater)
 	case limit < c.HighWater:
-		return nil, cfg, wrong("--send-limit: %d bytes are below the %d of --high-water", limit, c.HighWater)
+		return cfg, wrong("--send-limit: %d bytes are below the %d of --high-water", limit, c.HighWater)
 	}
-	cfg, err = conn.Config{
+	cfg = conn.Config{
 		HighWater: int(c.HighWater), LowWater: int(c.LowWater), Limit: int(limit),
-		PauseOnFull: c.Kind == "echo", CloseTimeout: c.CloseTimeout,
-	}.Check()
-	if err != nil {
-		return nil, cfg, wrong("%v", err)
+		PauseOnFull: c.Kind == "echo", CloseTimeout: c.CloseTimeout, IdleTimeout: c.IdleTimeout,
 	}
-	return addrs, cfg, nil
+	if c.SendMemory > 0 {
+		policy := conn.BudgetReject
+		if c.SlowPeer == "close" {
+			policy = conn.BudgetClose
+		}
+		cfg.Budget = conn.NewBudget(int(c.SendMemory), policy)
+	}
+	if cfg, err = cfg.Check(); err != nil {
+		return cfg, wrong("%v", err)
+	}
+	return cfg, nil
 }
 
 // server is one run of serve.
@@ -160,34 +192,6 @@ func (s *server) start(c *serveCmd) error {
 	logger := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	s.group, err = reactor.Start(reactor.Config{Loops: loops, Pin: c.Pin, Engine: kind, Logger: logger})
 	return err
-}
-
-// listen opens one listener.
-func (s *server) listen(name, addr string, h conn.Handler, cfg conn.Config) error {
-	l, err := conn.Listen(s.group, "tcp", addr, h, cfg)
-	if err != nil {
-		return fmt.Errorf("cannot listen on %s: %w%s", name, err, cure(err))
-	}
-	info := s.group.Info()
-	s.lines = append(s.lines, fmt.Sprintf("listening on tcp://%s engine=%s loops=%d\n", l.Addr(), info.Engine, info.Loops))
-	return nil
-}
-
-// cure says what helps against a failure to listen.
-func cure(err error) string {
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return ": stop the process that listens there, or choose another address with --listen (port 0 takes a free one)"
-	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-		return ": choose a port from 1024 on, or grant CAP_NET_BIND_SERVICE"
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return ": choose an address that this host has, or 0.0.0.0 or [::] for all"
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		return ": raise the limit on descriptors (ulimit -n)"
-	case errors.Is(err, syscall.EAFNOSUPPORT):
-		return ": choose an address of a family that this host has"
-	}
-	return ": choose another address with --listen"
 }
 
 // run tells that it serves, and serves until a signal, or until a loop fails.

@@ -3,6 +3,7 @@ package firehose
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"strconv"
 	"time"
 
@@ -40,13 +41,15 @@ type session struct {
 
 	busy     bool   // pump runs, so what it calls must not start it again
 	deferred bool   // resume runs in the next turn
+	waiting  bool   // for room that a budget does not give
 	resume   func() // made once: Defer must not allocate
 	work     int    // done in this turn, in bytes
 
 	cmd    command // with seed in seed; verb none: the next line is due
 	begun  bool    // cmd has waited for the queue
 	seed   [MaxSeed + 1 + 10]byte
-	done   int64 // send: bytes sent; flood: messages sent or refused
+	done   int64   // send: bytes sent; flood: messages sent or refused
+	made   buf.Buf // send: the message that was made and not taken yet
 	stream Stream
 	msg    []byte // flood: the message that was admitted
 	built  int    // its bytes that are there; 0: not admitted yet
@@ -199,26 +202,48 @@ func (s *session) step() bool {
 // send is the producer that waits: it stops at Full and goes on at the drain.
 func (s *session) send() bool {
 	for s.done < s.cmd.count {
-		if s.c.IsFull() || s.exhausted() {
+		if s.waiting || s.c.IsFull() || s.exhausted() {
+			return false
+		}
+		if s.c.Fits() == conn.Rejected {
+			s.await()
 			return false
 		}
 		n := int(min(message, s.cmd.count-s.done))
-		b := s.block(n)
-		if b.IsZero() { // No memory just now.
-			s.later()
-			return false
+		if s.made.IsZero() {
+			b := s.block(n)
+			if b.IsZero() { // No memory just now.
+				s.later()
+				return false
+			}
+			_, _ = s.stream.Read(b.Room()[:n])
+			b.Extend(n)
+			s.made = b.Take()
 		}
-		_, _ = s.stream.Read(b.Room()[:n])
-		b.Extend(n)
-		if st := s.c.Send(&b); st == conn.Rejected || st == conn.Closed {
-			b.Release()
+		switch s.c.Send(&s.made) {
+		case conn.Closed:
+			s.made.Release()
 			s.over = true // It closes; what was admitted arrives.
+			return false
+		case conn.Rejected: // Another loop was faster to what the budget had free.
+			s.refused(n)
+			s.await()
 			return false
 		}
 		s.done += int64(n)
 		s.work += n + itemWork
 	}
 	return true
+}
+
+// await goes on when a budget that others have used up may have room again. What
+// it refuses would be missing.
+func (s *session) await() {
+	s.waiting = true
+	AwaitRoom(s.c, func(*conn.Conn) {
+		s.waiting = false
+		s.pump()
+	})
 }
 
 // block returns memory for n bytes, in a small block where they fit.
@@ -240,9 +265,7 @@ func (s *session) flood() bool {
 		if s.built == 0 {
 			switch s.c.Admit(size) {
 			case conn.Rejected:
-				if hear := s.handler.Rejected; hear != nil {
-					hear(s.c, size)
-				}
+				s.refused(size)
 				s.work += itemWork
 				s.done++
 				continue
@@ -256,7 +279,10 @@ func (s *session) flood() bool {
 			s.later()
 			return false
 		}
-		if _, err := s.c.Write(s.msg); err != nil {
+		switch _, err := s.c.Write(s.msg); {
+		case errors.Is(err, conn.ErrSendBufferFull): // Another loop was faster to what a budget had free.
+			s.refused(size)
+		case err != nil:
 			s.over = true
 			return false
 		}
@@ -265,6 +291,13 @@ func (s *session) flood() bool {
 		s.done++
 	}
 	return true
+}
+
+// refused tells of a message of size bytes that was refused.
+func (s *session) refused(size int) {
+	if hear := s.handler.Rejected; hear != nil {
+		hear(s.c, size)
+	}
 }
 
 // compose writes the head of message s.done, and resets the stream to its seed.
@@ -306,6 +339,7 @@ func (s *session) later() {
 // end forgets the connection, which has closed.
 func (s *session) end() {
 	s.c, s.over, s.in, s.msg = nil, true, nil, nil
+	s.made.Release()
 	if s.grace != nil {
 		s.grace.Stop()
 	}
