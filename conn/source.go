@@ -89,23 +89,33 @@ func readOnce(r io.Reader, p []byte) (n int, err error) {
 	return 0, io.ErrNoProgress
 }
 
-// readBlock is the most that one Read in a goroutine is asked for.
-const readBlock = 64 << 10
+// readBlock is the most that one Read in a goroutine is asked for, and readBlocks
+// how many of them a reader is ahead of the loop.
+const (
+	readBlock  = 64 << 10
+	readBlocks = 2
+)
 
-// reading is a reader that may block. A goroutine reads it a block at a time,
-// the next one while the loop sends the one before.
+// reading is a reader that may block. A goroutine reads it into blocks by turns,
+// and the loop copies them into the queue one at a time.
 type reading struct {
 	r      io.Reader
 	remote reactor.Remote
-	touch  func(*reactor.Loop) // posted when there is something new
-	again  chan struct{}       // the block is read again; nil before the first time
+	touch  func(*reactor.Loop) // posted when the loop waits for a chunk
+	free   chan []byte         // blocks to read into; nil before the first time
 
-	mu      sync.Mutex
-	p       []byte // what was read
-	err     error  // and what came with it
-	crash   *crash
-	ready   bool // all these are there
-	stopped bool
+	mu     sync.Mutex
+	chunks []chunk
+	hungry bool // the loop has found no chunk
+	ended  bool // stop was called
+}
+
+// chunk is what a Read has brought.
+type chunk struct {
+	block []byte
+	p     []byte // of block: what was read and not yet queued
+	err   error
+	crash *crash
 }
 
 func newReading(c *Conn, r io.Reader) *reading {
@@ -118,69 +128,76 @@ func newReading(c *Conn, r io.Reader) *reading {
 }
 
 func (g *reading) more(c *Conn, s *stream) bool {
-	if g.again == nil {
-		g.again = make(chan struct{}, 1)
-		g.again <- struct{}{}
-		go g.run(make([]byte, s.most(readBlock)), s.left)
+	if g.free == nil {
+		g.free = make(chan []byte, readBlocks)
+		for left := s.left; len(g.free) < readBlocks && left != 0; {
+			n := readBlock
+			if left > 0 {
+				n = int(min(left, readBlock))
+				left -= int64(n)
+			}
+			g.free <- make([]byte, n)
+		}
+		go g.run(s.left)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.ready {
+	if g.hungry = len(g.chunks) == 0; g.hungry {
 		return false
 	}
-	if len(g.p) > 0 {
-		b := c.streamBlock(int64(len(g.p)))
+	k := &g.chunks[0]
+	if len(k.p) > 0 {
+		b := c.streamBlock(int64(len(k.p)))
 		if b.IsZero() {
 			c.awaitMemory(s)
 			return false
 		}
-		g.p = g.p[b.Append(g.p):]
-		if c.readAhead(s, entry{block: b.Take()}); len(g.p) > 0 {
+		k.p = k.p[b.Append(k.p):]
+		if c.readAhead(s, entry{block: b.Take()}); len(k.p) > 0 {
 			return true // The rest follows; the block was a small one.
 		}
 	}
-	if g.crash != nil {
-		panic(g.crash)
+	if k.crash != nil {
+		panic(k.crash)
 	}
-	if g.err != nil {
-		c.atEnd(s, g.err)
+	if k.err != nil {
+		c.atEnd(s, k.err)
 	}
-	g.ready = false
-	g.again <- struct{}{}
+	g.free <- k.block
+	g.chunks = g.chunks[:copy(g.chunks, g.chunks[1:])]
 	return true
 }
 
 func (g *reading) stop() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.again != nil && !g.stopped {
-		g.stopped = true
-		close(g.again)
+	if g.free != nil && !g.ended {
+		g.ended = true
+		close(g.free)
 	}
 }
 
 // run is the goroutine. left is as in stream.
-func (g *reading) run(block []byte, left int64) {
-	var err error
+func (g *reading) run(left int64) {
 	ended := false
 	defer func() {
 		if !ended { // Read has panicked, or called runtime.Goexit.
-			g.put(nil, nil, &crash{recover(), debug.Stack()})
+			g.put(chunk{crash: &crash{recover(), debug.Stack()}})
 		}
 	}()
-	for range g.again {
+	for block := range g.free {
+		k := chunk{block: block}
 		n := len(block)
 		if left >= 0 {
 			n = int(min(left, int64(n)))
 		}
-		n, err = readOnce(g.r, block[:n])
+		n, k.err = readOnce(g.r, block[:n])
+		k.p = block[:n]
 		if left >= 0 {
 			left -= int64(n)
 		}
-		if ended = err != nil || left == 0; ended {
-			g.r = nil
-		}
-		if g.put(block[:n], err, nil); ended {
+		ended = k.err != nil || left == 0
+		if g.put(k); ended {
 			return
 		}
 	}
@@ -188,11 +205,15 @@ func (g *reading) run(block []byte, left int64) {
 }
 
 // put hands over what was read.
-func (g *reading) put(p []byte, err error, crash *crash) {
+func (g *reading) put(k chunk) {
 	g.mu.Lock()
-	g.p, g.err, g.crash, g.ready = p, err, crash, true
+	g.chunks = append(g.chunks, k)
+	hungry := g.hungry
+	g.hungry = false
 	g.mu.Unlock()
-	g.remote.Post(g.touch)
+	if hungry {
+		g.remote.Post(g.touch)
+	}
 }
 
 // crash is the panic of a reader in its goroutine, to be raised on the loop.

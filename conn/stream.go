@@ -55,8 +55,8 @@ type source interface {
 //
 // It is refused like a message without bytes, and when MaxStreams wait already.
 // OnFull and OnDrain speak of the other sends alone: what was read ahead is not
-// pending (see Ahead), and is at most 64 KiB, or two such blocks for a reader that
-// may block.
+// pending (see Ahead), and is at most 64 KiB; a reader that may block has two such
+// blocks of its own besides.
 //
 // How r is read: a regular *os.File, or an *io.SectionReader of one, goes by
 // sendfile(2), from its position at the call, by offset, which moves no position:
