@@ -13,6 +13,7 @@ import (
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/codec"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/invariants"
 )
 
 // kinds are the codecs of the fuzz target, by number.
@@ -217,6 +218,9 @@ func TestLinear(t *testing.T) {
 	size := 10 << 20
 	if testing.Short() {
 		size = 1 << 20
+	}
+	if invariants.Enabled {
+		size = 16 << 10 // Each block is filled with poison when it is released.
 	}
 	w := newWorld(t)
 	wk := &work{}
