@@ -163,9 +163,9 @@ type Publication struct {
 	// Except is the ID of a connection that is left out, such as the one from
 	// which the message came. 0 is nobody.
 	Except uint64
-	// Done runs once, when all loops have seen to their members: on the last of
-	// these loops, or inside Broadcast when there was none. A group that is
-	// ended by force may owe it.
+	// Done runs once, on a loop of the group, when all loops have seen to their
+	// members, also when there are none. A group that is ended by force may owe
+	// it; when it has ended, Done runs inside Broadcast.
 	Done func(Reach)
 }
 
@@ -209,6 +209,13 @@ func (t *Topics) Broadcast(topic string, p Publication) Status {
 			answer = Rejected
 		}
 	}
-	post.tally.less(Reach{})
+	if post.tally != nil && post.tally.leave() && !t.post(post.tally.tell) {
+		post.tally.tell(nil)
+	}
 	return answer
+}
+
+// post has fn run on a loop of the group.
+func (t *Topics) post(fn func(*reactor.Loop)) bool {
+	return len(t.shards) > 0 && t.shards[0].remote.Post(fn)
 }

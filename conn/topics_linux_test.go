@@ -155,6 +155,32 @@ func TestTopicsBehind(t *testing.T) {
 	})
 }
 
+// TestTopicsDone holds that Done never runs inside Broadcast, however fast the
+// loops are, and whether there are members or not: a publisher may wait for it.
+func TestTopicsDone(t *testing.T) {
+	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+		topics := conn.NewTopics(g)
+		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) { _ = topics.Join("x", c) }}, conn.Config{})
+		for range 4 {
+			defer dial(t, l).Close()
+		}
+		testutil.Eventually(t, 5*time.Second, "joined", func() bool { return topics.Len("x") == 4 })
+		s := buf.NewShared([]byte("x"))
+		defer s.Release()
+		for i := range 2000 {
+			topic, want := "x", uint64(4)
+			if i%10 == 0 {
+				topic, want = "nobody", 0
+			}
+			reached := make(chan conn.Reach) // Without room: inside Broadcast it would wait for ever.
+			topics.Broadcast(topic, conn.Publication{Shared: s, Done: func(r conn.Reach) { reached <- r }})
+			if r := <-reached; r.Taken != want {
+				t.Fatalf("%+v, want %d taken", r, want)
+			}
+		}
+	})
+}
+
 // TestTopicsAllocs holds that publishing allocates nothing but what is published,
 // and nothing at all without members.
 func TestTopicsAllocs(t *testing.T) {

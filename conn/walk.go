@@ -158,17 +158,23 @@ func (t *tally) sum(r Reach) {
 	}
 }
 
-// less adds r, of one that has told. The last one tells Done.
+// less adds r, of a loop that has seen to its members. The last one tells Done.
 func (t *tally) less(r Reach) {
 	if t == nil {
 		return
 	}
-	t.mu.Lock()
-	t.reach.add(r)
-	t.left--
-	last, all := t.left == 0, t.reach
-	t.mu.Unlock()
-	if last {
-		t.done(all)
+	if t.sum(r); t.leave() {
+		t.tell(nil)
 	}
 }
+
+// leave counts one less, and reports whether it was the last.
+func (t *tally) leave() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.left--
+	return t.left == 0
+}
+
+// tell tells Done. Nobody adds to the reach any more.
+func (t *tally) tell(*reactor.Loop) { t.done(t.reach) }
