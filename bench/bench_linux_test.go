@@ -243,7 +243,7 @@ func TestChildEnds(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	list := scenario.All(20_000)
+	list := scenario.Usual(scenario.All(20_000))
 	three := func(scenario.Scenario) int { return 3 }
 	p := newPlan(list, three, 3*time.Minute, 5)
 	if p.window < leastWindow || p.rounds < 3 || p.total > 3*time.Minute+time.Second || p.total < 2*time.Minute {

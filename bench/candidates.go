@@ -86,7 +86,7 @@ func (b *bench) try(ctx context.Context, c *candidate) {
 	if c.path == "" || c.Error != "" {
 		return
 	}
-	s, err := startServer(ctx, b.cpus, c.path, append(slices.Clone(c.args), "--protocol", "echo", "--listen", "127.0.0.1:0", "--loops", "1")...)
+	s, err := startServer(ctx, b.cpus, c.path, append(slices.Clone(c.args), "--protocol", c.protocols[0], "--listen", "127.0.0.1:0", "--loops", "1")...)
 	if err != nil {
 		c.Error = err.Error()
 		return

@@ -59,6 +59,9 @@ func (o *options) do(ctx context.Context, out, errs io.Writer) error {
 	if b.scenarios, err = scenario.Select(scenario.All(host.NoFile()), o.run); err != nil {
 		return err
 	}
+	if o.run == "" && !o.compare && !o.list && !o.smoke {
+		b.scenarios = scenario.Usual(b.scenarios)
+	}
 	if o.list {
 		for _, s := range b.scenarios {
 			fmt.Fprintf(out, "%-18s %s\n", s.Name, s.Why)

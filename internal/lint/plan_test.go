@@ -47,6 +47,7 @@ var (
 		"golang.org/x/",
 		"github.com/alecthomas/kong",
 		"github.com/HdrHistogram/hdrhistogram-go",
+		"github.com/klauspost/compress/flate", // ws stands on it too
 		"github.com/schollz/progressbar/",
 		"github.com/vbauerster/mpb/",
 		"gonum.org/v1/plot",

@@ -36,17 +36,34 @@ type crowd struct {
 	most    int64 // bytes that each sends
 	in      []byte
 	note    string
+	talk    *talk
 }
 
-func newCrowd(d *dialer, p *pattern.Pattern, first, n, most int) (*crowd, error) {
-	fds, note, err := d.dialAll(n, stallBuffer)
+func newCrowd(fds []int, p *pattern.Pattern, first int, t *talk) *crowd {
+	c := &crowd{in: make([]byte, 64<<10), talk: t}
+	for i, fd := range fds {
+		c.clients = append(c.clients, t.client(fd, first+i, p.Stream(first+i)))
+	}
+	return c
+}
+
+// crowd makes connections that speak as spec says. first is the number of the
+// first of them.
+func (g *generator) crowd(first, n, buffer int) (*crowd, error) {
+	fds, note, err := g.dialer.dialAll(n, buffer)
 	if err != nil {
 		return nil, err
 	}
-	c := &crowd{most: int64(most), note: note, in: make([]byte, 64<<10)}
-	for i, fd := range fds {
-		c.clients = append(c.clients, client{fd: fd, number: first + i, stream: p.Stream(first + i)})
+	var t *talk
+	if g.answer, err = g.greet(fds, g.spec.WS); err == nil {
+		t, err = g.talk()
 	}
+	if err != nil {
+		closeAll(fds)
+		return nil, err
+	}
+	c := newCrowd(fds, g.pattern, first, t)
+	c.note = note
 	return c, nil
 }
 
@@ -121,7 +138,7 @@ func (c *crowd) drain() (checked int64, err error) {
 
 // read takes what one connection has, up to the size of the buffer.
 func (c *crowd) read(cl *client) (int64, error) {
-	if cl.received == cl.sent {
+	if cl.packed == nil && cl.received == c.talk.owed(cl) {
 		return 0, nil
 	}
 	n, err := unix.Read(cl.fd, c.in)
@@ -133,25 +150,23 @@ func (c *crowd) read(cl *client) (int64, error) {
 	case n == 0:
 		return 0, cl.failed(io.ErrUnexpectedEOF)
 	}
-	if bad := cl.stream.Check(cl.received, c.in[:n]); bad >= 0 || cl.received+int64(n) > cl.sent {
-		return 0, fmt.Errorf("connection %d: what came back is not what was sent, at %d", cl.number, cl.received+int64(max(bad, 0)))
-	}
-	cl.received += int64(n)
-	return int64(n), nil
+	return c.talk.hear(cl, c.in[:n])
 }
 
 // say sends one message on a connection.
-func (c *crowd) say(cl *client, size int) error {
-	if _, err := unix.Write(cl.fd, cl.stream.At(cl.sent, size)); err != nil {
+func (c *crowd) say(cl *client) error {
+	size := c.talk.next(cl)
+	if _, err := unix.Write(cl.fd, cl.stream.At(cl.sent, int(size))); err != nil {
 		return cl.failed(os.NewSyscallError("write", err))
 	}
-	cl.sent += int64(size)
+	cl.sent += size
+	cl.goal += c.talk.back
 	return nil
 }
 
-// hear waits until all that was sent on a connection has come back.
+// hear waits until all that was said on a connection is answered.
 func (c *crowd) hear(cl *client) error {
-	for deadline := time.Now().Add(crowdWithin); cl.received < cl.sent; {
+	for deadline := time.Now().Add(crowdWithin); cl.received < cl.goal; {
 		n, err := c.read(cl)
 		if err != nil {
 			return err
@@ -184,13 +199,13 @@ func settledRSS(pid int) (int64, error) {
 }
 
 // idle measures the server's memory without connections, with many that have
-// never said a word, and with the same after one echo each.
+// never said a word, and with the same after an echo each, or more.
 func (g *generator) idle(ctx context.Context, opened func()) (*Result, error) {
-	warm, err := newCrowd(g.dialer, g.pattern, 0, min(64, g.spec.Conns), 0)
+	warm, err := g.crowd(0, min(64, g.spec.Conns), stallBuffer)
 	if err != nil {
 		return nil, err
 	}
-	if err = warm.echoAll(ctx, g.spec.Size); err != nil {
+	if err = warm.echoAll(ctx); err != nil {
 		warm.close()
 		return nil, err
 	}
@@ -201,23 +216,20 @@ func (g *generator) idle(ctx context.Context, opened func()) (*Result, error) {
 	}
 	opened()
 	start := time.Now()
-	fds, note, err := g.dialer.dialAll(g.spec.Conns, 0)
-	if err != nil {
+	if g.beside, err = g.crowd(0, g.spec.Conns, 0); err != nil {
 		return nil, err
 	}
-	g.note(note)
-	r.Conns = len(fds)
-	g.beside = &crowd{in: make([]byte, 64<<10)}
-	for i, fd := range fds {
-		g.beside.clients = append(g.beside.clients, client{fd: fd, number: i, stream: g.pattern.Stream(i)})
-	}
+	g.note(g.beside.note)
+	r.Conns = len(g.beside.clients)
 	if r.RSSIdle, err = settledRSS(g.spec.PID); err != nil {
 		return nil, err
 	}
-	if err = g.beside.echoAll(ctx, g.spec.Size); err != nil {
-		return nil, err
+	for range g.spec.Echoes {
+		if err = g.beside.echoAll(ctx); err != nil {
+			return nil, err
+		}
 	}
-	r.Messages, r.Elapsed = int64(r.Conns), time.Since(start)
+	r.Messages, r.Elapsed = int64(r.Conns)*int64(g.spec.Echoes), time.Since(start)
 	r.Checked = r.Messages * int64(g.spec.Size)
 	r.RSSAfter, err = settledRSS(g.spec.PID)
 	return r, err
@@ -227,10 +239,10 @@ func (g *generator) idle(ctx context.Context, opened func()) (*Result, error) {
 const atOnce = 64
 
 // echoAll sends one message on every connection and reads it back.
-func (c *crowd) echoAll(ctx context.Context, size int) error {
+func (c *crowd) echoAll(ctx context.Context) error {
 	for some := range slices.Chunk(c.clients, atOnce) {
 		for i := range some {
-			if err := c.say(&some[i], size); err != nil {
+			if err := c.say(&some[i]); err != nil {
 				return err
 			}
 		}

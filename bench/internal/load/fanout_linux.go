@@ -31,7 +31,8 @@ const (
 type fanoutShape struct {
 	publisher int
 	stream    pattern.Stream
-	frame     []byte // P, the length, the payload
+	frame     []byte   // P, the length, the payload
+	says      [][]byte // instead, as a WebSocket: all frames, in turn
 	published int64
 	missing   int   // subscribers that have not got the last one
 	at        int64 // when it was published
@@ -45,10 +46,10 @@ func newFanout(publisher, size int, s pattern.Stream) *fanoutShape {
 	return f
 }
 
-// send publishes what is in the frame. One payload is on its way at a time, so
+// send publishes a frame. One payload is on its way at a time, so
 // the socket has room but for a server that does not read.
-func (f *fanoutShape) send() error {
-	for b := f.frame; len(b) > 0; {
+func (f *fanoutShape) send(frame []byte) error {
+	for b := frame; len(b) > 0; {
 		n, err := unix.Write(f.publisher, b)
 		switch {
 		case errors.Is(err, unix.EINTR):
@@ -66,18 +67,23 @@ func (f *fanoutShape) send() error {
 }
 
 func (f *fanoutShape) publish(w *worker) {
-	size := int64(w.spec.Size)
-	copy(f.frame[5:], f.stream.At(f.published*size, int(size)))
+	frame := f.frame
+	if f.says != nil {
+		frame = f.says[f.published%int64(len(f.says))]
+	} else {
+		size := int64(w.spec.Size)
+		copy(f.frame[5:], f.stream.At(f.published*size, int(size)))
+	}
 	f.published++
 	f.missing = len(w.clients)
 	for i := range w.clients { // Each is owed the payload; nothing is written to it.
 		c := &w.clients[i]
-		c.goal += size
+		c.goal += w.talk.next(c)
 		c.sent = c.goal
 	}
-	w.open += size * int64(len(w.clients))
+	w.open += w.talk.back * int64(len(w.clients))
 	f.at = w.now()
-	f.err = errors.Join(f.err, f.send())
+	f.err = errors.Join(f.err, f.send(frame))
 }
 
 func (f *fanoutShape) begin(w *worker, _ int64) { f.publish(w) }
@@ -106,7 +112,7 @@ func (f *fanoutShape) subscribe(w *worker) error {
 	heard := make([]bool, len(w.clients))
 	for deadline, all := time.Now().Add(subscribeWithin), false; !all; {
 		fill(f.frame[5:], syncByte)
-		err := f.send()
+		err := f.send(f.frame)
 		if err == nil {
 			all, err = f.listen(w, heard)
 		}
@@ -144,7 +150,7 @@ func (f *fanoutShape) listen(w *worker, heard []bool) (all bool, err error) {
 func (f *fanoutShape) start(w *worker) error {
 	payload := f.frame[5:]
 	fill(payload, beginByte)
-	if err := f.send(); err != nil {
+	if err := f.send(f.frame); err != nil {
 		return err
 	}
 	deadline := time.Now().Add(subscribeWithin)

@@ -34,6 +34,8 @@ type Spec struct {
 	Shape  Shape
 	Conns  int
 	Size   int           // bytes of a message
+	WS     WS            // its messages are those of a WebSocket: Closed, Open, Fanout and Idle
+	Echoes int           // Idle: messages on each connection before memory is read again; 0: 1
 	Depth  int           // Closed: messages on their way on a connection
 	Rate   float64       // Open: messages a second
 	Warm   time.Duration // runs before it measures
@@ -48,6 +50,7 @@ type Spec struct {
 }
 
 func (s *Spec) fill() {
+	s.Echoes = max(1, s.Echoes)
 	if s.Drain == 0 {
 		s.Drain = 10 * time.Second
 		if s.Shape == Open { // What is late is counted there, and not an error.
@@ -71,7 +74,7 @@ type Result struct {
 
 	RSSBefore int64    `json:"rss_before,omitempty"` // of the server, in bytes: Idle, and Beside
 	RSSIdle   int64    `json:"rss_idle,omitempty"`
-	RSSAfter  int64    `json:"rss_after,omitempty"`   // Idle: after one echo each; Beside: with all stalled
+	RSSAfter  int64    `json:"rss_after,omitempty"`   // Idle: after Echoes each; Beside: with all stalled
 	Stalled   int      `json:"stalled,omitempty"`     // Beside: connections that stalled
 	StallSent int64    `json:"stall_bytes,omitempty"` // what all stalled connections sent before they stuck
 	Notes     []string `json:"notes,omitempty"`

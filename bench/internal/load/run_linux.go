@@ -23,6 +23,7 @@ type generator struct {
 	dialer  *dialer
 	base    time.Time
 	window  window
+	answer  answer // of the server to a handshake
 	workers []*worker
 	runners []runner
 	beside  *crowd
@@ -81,14 +82,10 @@ func (g *generator) threads() int {
 // prepare makes the connections.
 func (g *generator) prepare() error {
 	n := g.threads()
-	for range n {
-		w, err := newWorker(&g.spec, g.base, &g.window, closedShape{})
-		if err != nil {
+	if g.spec.Shape == Short {
+		if err := g.hire(n); err != nil {
 			return err
 		}
-		g.workers = append(g.workers, w)
-	}
-	if g.spec.Shape == Short {
 		g.result.Conns = g.spec.Conns
 		for i, w := range g.workers {
 			g.runners = append(g.runners, newShort(w, g.dialer, g.pattern, (g.spec.Conns+n-1-i)/n, i, n))
@@ -101,6 +98,13 @@ func (g *generator) prepare() error {
 	}
 	g.note(note)
 	g.result.Conns = len(fds)
+	if g.answer, err = g.greet(fds, g.spec.WS); err == nil {
+		err = g.hire(n)
+	}
+	if err != nil {
+		closeAll(fds)
+		return err
+	}
 	for i, fd := range fds {
 		stream := g.pattern.Stream(i)
 		if g.spec.Shape == Fanout {
@@ -126,6 +130,22 @@ func (g *generator) prepare() error {
 	return nil
 }
 
+// hire makes the threads.
+func (g *generator) hire(n int) error {
+	for range n {
+		t, err := g.talk()
+		if err != nil {
+			return err
+		}
+		w, err := newWorker(&g.spec, g.base, &g.window, closedShape{}, t)
+		if err != nil {
+			return err
+		}
+		g.workers = append(g.workers, w)
+	}
+	return nil
+}
+
 // reach sees that there is a server before many connections are tried at once.
 func (g *generator) reach() error {
 	fd, err := g.dialer.dial(0)
@@ -140,13 +160,24 @@ func (g *generator) prepareFanout() error {
 	if err != nil {
 		return err
 	}
+	if g.spec.WS != Raw {
+		if _, err := g.greet([]int{publisher}, Plain); err != nil {
+			closeAll([]int{publisher})
+			return err
+		}
+	}
 	w := g.workers[0]
 	f := newFanout(publisher, g.spec.Size, g.pattern.Stream(0))
 	w.shape = f
 	w.clients = append(w.clients, client{fd: publisher}) // To be closed with the others.
 	all := w.clients
 	w.clients = all[:len(all)-1]
-	err = f.subscribe(w)
+	if g.spec.WS != Raw {
+		f.says = publications(f.stream, &g.spec, w.talk)
+		err = f.join(w)
+	} else {
+		err = f.subscribe(w)
+	}
 	g.runners = []runner{publishing{w, all}}
 	return err
 }
@@ -164,9 +195,10 @@ func (p publishing) run() error {
 
 func (g *generator) prepareBeside() error {
 	var err error
-	if g.beside, err = newCrowd(g.dialer, g.pattern, g.spec.Conns, g.spec.Beside, g.spec.Stalled); err != nil {
+	if g.beside, err = g.crowd(g.spec.Conns, g.spec.Beside, stallBuffer); err != nil {
 		return err
 	}
+	g.beside.most = int64(g.spec.Stalled)
 	g.note(g.beside.note)
 	if g.spec.Stalled > 0 {
 		g.result.Stalled = len(g.beside.clients)

@@ -17,10 +17,12 @@ import (
 // client is one connection. Counts are in bytes since it was made.
 type client struct {
 	fd       int
-	index    int32 // in worker.clients
-	number   int   // over all threads, as errors name it
-	stream   pattern.Stream
-	goal     int64 // what is to be sent
+	index    int32          // in worker.clients
+	number   int            // over all threads, as errors name it
+	stream   pattern.Stream // what is sent
+	back     pattern.Stream // what is to come
+	packed   *packed        // instead of it, where it is compressed: received is then in bytes of messages
+	goal     int64          // what is to be sent
 	sent     int64
 	received int64
 	end      int64 // where the next answer ends
@@ -49,6 +51,7 @@ type worker struct {
 	times   *hdrhistogram.Histogram
 	shape   shape
 	open    int64 // bytes that are to come back and have not
+	talk    *talk
 
 	answered, idle, checked atomic.Int64
 }
@@ -63,19 +66,21 @@ type shape interface {
 	answer(w *worker, c *client, now int64)
 }
 
-func newWorker(spec *Spec, base time.Time, win *window, s shape) (*worker, error) {
+func newWorker(spec *Spec, base time.Time, win *window, s shape, t *talk) (*worker, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	return &worker{spec: spec, base: base, win: win, shape: s, epoll: epoll, times: NewHistogram(),
+	return &worker{spec: spec, base: base, win: win, shape: s, talk: t, epoll: epoll, times: NewHistogram(),
 		events: make([]unix.EpollEvent, 1024), in: make([]byte, max(64<<10, min(spec.Size, pattern.MaxChunk)))}, nil
 }
 
 // add takes a connected socket over.
 func (w *worker) add(fd, number int, s pattern.Stream) error {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLET&0xffffffff, Fd: int32(len(w.clients))}
-	w.clients = append(w.clients, client{fd: fd, index: int32(len(w.clients)), number: number, stream: s, end: int64(w.spec.Size)})
+	c := w.talk.client(fd, number, s)
+	c.index = int32(len(w.clients))
+	w.clients = append(w.clients, c)
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &ev))
 }
 
@@ -91,8 +96,8 @@ func (w *worker) now() int64 { return int64(time.Since(w.base)) }
 // ask has one more message sent on a connection, in this turn.
 func (w *worker) ask(i int32) {
 	c := &w.clients[i]
-	c.goal += int64(w.spec.Size)
-	w.open += int64(w.spec.Size)
+	c.goal += w.talk.next(c)
+	w.open += w.talk.back
 	if !c.queued && !c.blocked {
 		c.queued = true
 		w.due = append(w.due, i)
@@ -197,19 +202,15 @@ func (w *worker) receive(c *client) error {
 
 // arrived settles bytes that have come.
 func (w *worker) arrived(c *client, got []byte) error {
-	if bad := c.stream.Check(c.received, got); bad >= 0 {
-		return fmt.Errorf("connection %d: the byte at %d is %#02x and not %#02x: what came back is not what was sent",
-			c.number, c.received+int64(bad), got[bad], c.stream.At(c.received+int64(bad), 1)[0])
+	n, err := w.talk.hear(c, got)
+	if err != nil {
+		return err
 	}
-	c.received += int64(len(got))
-	if c.received > c.sent {
-		return fmt.Errorf("connection %d: %d bytes came back of %d that were sent", c.number, c.received, c.sent)
-	}
-	w.open -= int64(len(got))
-	w.checked.Add(int64(len(got)))
+	w.open -= n
+	w.checked.Add(n)
 	if c.received >= c.end {
 		for now := w.now(); c.received >= c.end; {
-			c.end += int64(w.spec.Size)
+			c.end += w.talk.back
 			w.shape.answer(w, c, now)
 		}
 	}

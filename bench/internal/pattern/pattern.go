@@ -42,23 +42,48 @@ func New() *Pattern {
 	return p
 }
 
-// Stream is the bytes of one connection.
+// Stream is the bytes of one connection: some that come once, and then others
+// again and again.
 type Stream struct {
-	p     *Pattern
-	start int64
+	memory []byte // MaxChunk longer than both
+	lead   int64  // bytes that come once
+	period int64
+	start  int64
 }
 
 // Stream returns the stream of connection i.
 func (p *Pattern) Stream(i int) Stream {
-	return Stream{p, int64(i) * spread % Period}
+	return Stream{memory: p.memory, period: Period, start: int64(i) * spread % Period}
+}
+
+// Repeat returns a stream of lead, and then of cycle without an end.
+//
+// Ownership: both are copied.
+func Repeat(lead, cycle []byte) Stream {
+	n := len(lead) + len(cycle)
+	s := Stream{memory: make([]byte, n+MaxChunk), lead: int64(len(lead)), period: int64(len(cycle))}
+	copy(s.memory[copy(s.memory, lead):], cycle)
+	for i := n; i < len(s.memory); i++ {
+		s.memory[i] = s.memory[i-len(cycle)]
+	}
+	return s
+}
+
+// From returns the stream without its first n bytes.
+func (s Stream) From(n int64) Stream {
+	s.start += n
+	return s
 }
 
 // At returns n bytes of the stream from offset on.
 //
 // Ownership: nobody may write to them.
 func (s Stream) At(offset int64, n int) []byte {
-	from := (s.start + offset) % Period
-	return s.p.memory[from : from+int64(n)]
+	from := s.start + offset
+	if from >= s.lead+s.period {
+		from = s.lead + (from-s.lead)%s.period
+	}
+	return s.memory[from : from+int64(n)]
 }
 
 // Check compares what came at offset with the stream. It returns the index of

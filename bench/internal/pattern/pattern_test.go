@@ -2,6 +2,7 @@ package pattern
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -70,6 +71,22 @@ func TestStreamsDiffer(t *testing.T) {
 	for _, b := range p.memory {
 		if b < 2 {
 			t.Fatal("0 and 1 are in the pattern")
+		}
+	}
+}
+
+// TestRepeat holds streams that begin in their own way against bytes made plainly.
+func TestRepeat(t *testing.T) {
+	for _, tc := range []struct{ lead, cycle string }{{"", "abc"}, {"once", "again and "}} {
+		want := tc.lead + strings.Repeat(tc.cycle, 20)
+		s := Repeat([]byte(tc.lead), []byte(tc.cycle))
+		for from := range len(want) - 8 {
+			if got := string(s.At(int64(from), 8)); got != want[from:from+8] {
+				t.Fatalf("at %d: %q, want %q", from, got, want[from:from+8])
+			}
+			if got := string(s.From(3).At(int64(from), 5)); from+8 < len(want) && got != want[from+3:from+8] {
+				t.Fatalf("from 3, at %d: %q", from, got)
+			}
 		}
 	}
 }

@@ -103,7 +103,7 @@ func (r *Report) Goals() []Goal {
 		all = append(all, r.memoryGoal(engine))
 		all = append(all, r.slowGoals(engine)...)
 	}
-	return append(all, r.latencyGoals()...)
+	return append(append(all, r.latencyGoals()...), r.webSocketGoals()...)
 }
 
 func (r *Report) goalsOf(row rowGoal, isolated bool) []Goal {
@@ -180,8 +180,13 @@ func (r *Report) memoryGoal(engine string) Goal {
 		g.Note = fmt.Sprintf("needs %d connections: at %d it is %.0f B", idleConns, conns, idle)
 		return g
 	}
-	g.Value, g.Low, g.High = idle, idle, idle
-	if g.Verdict = Pass; idle > g.Limit {
+	return g.settle(idle)
+}
+
+// settle compares one figure with the limit.
+func (g Goal) settle(v float64) Goal {
+	g.Value, g.Low, g.High = v, v, v
+	if g.Verdict = Pass; v > g.Limit {
 		g.Verdict = Short
 	}
 	return g
@@ -216,10 +221,7 @@ func (r *Report) slowGoals(engine string) []Goal {
 	}
 	g := Goal{Row: "slow-readers", What: engine + ": resident memory a stalled connection, against the sum of its limits", Limit: scenario.SlowBound, Unit: "B", Verdict: Open}
 	if bytes, ok := r.stalledBytes(engine); ok {
-		g.Value, g.Low, g.High = bytes, bytes, bytes
-		if g.Verdict = Pass; bytes > g.Limit {
-			g.Verdict = Short
-		}
+		g = g.settle(bytes)
 	}
 	return append(all, g)
 }

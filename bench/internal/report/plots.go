@@ -54,7 +54,7 @@ func (r *Report) plots() ([]plotted, error) {
 		}
 	}
 	for _, sc := range r.of(scenario.Memory) {
-		if err := add(&all, sc.Name+": resident memory a connection, B: idle, and after one echo (paler)", func() (*plot.Plot, error) { return r.memoryPlot(sc) }); err != nil {
+		if err := add(&all, sc.Name+": resident memory a connection, B: idle, and after its echoes (paler)", func() (*plot.Plot, error) { return r.memoryPlot(sc) }); err != nil {
 			return nil, err
 		}
 	}

@@ -35,7 +35,7 @@ func fixture(c costs) *Report {
 	}
 	add("uring", "", true)
 	add("epoll", "", true)
-	for _, name := range []string{"gnet-1", "gnet-2", "c-uring", "c-epoll", "net", "netpoll"} {
+	for _, name := range []string{"gnet-1", "gnet-2", "c-uring", "c-epoll", "net", "netpoll", "gws", "gorilla", "nbio", "bun"} {
 		if _, ok := c[name]; ok {
 			add(name, "", false)
 		}
@@ -172,6 +172,38 @@ func TestColumn(t *testing.T) {
 	}
 }
 
+// TestWebSocketGoals has peers of all kinds, on machines of both.
+func TestWebSocketGoals(t *testing.T) {
+	c := costs{"gws": 1.5, "gorilla": 1.25, "nbio": 3, "bun": 1.3, "gnet-1": 2, "c-uring": 1}
+	for _, tc := range []struct {
+		null         float64
+		row, what    string
+		value, limit float64
+		verdict      Verdict
+	}{
+		{900, "ws-echo-64-c64", "uring against the best of Go (gorilla)", 0.8, 0.50, Short},
+		{100, "ws-echo-64-c64", "uring against the best of Go (gorilla)", 0.8, 0.70, Short},
+		{100, "ws-echo-16k-c64", "uring against the best of Go (gorilla)", 0.8, 0.80, Pass},
+		{900, "ws-broadcast-deflate", "uring against gws", 1 / 1.5, 0.40, Short},
+		{900, "ws-deflate-1k", "uring against gws", 1 / 1.5, 0.80, Pass},
+		{900, "ws-echo-64-c64-d16", "uring against its own echo-64-c64-d16", 1, 1.15, Pass},
+		{900, "ws-echo-64-c1", "uring against bun", 1 / 1.3, 0.90, Pass},
+		{900, "ws-idle-10k", "uring: resident memory an idle WebSocket", 300, 600, Pass},
+		{900, "ws-idle-takeover", "epoll: the same with full windows", 700 - 2*scenario.TakeoverWindow, 1024, Pass},
+	} {
+		r := fixture(c)
+		r.Environment.NullCall = tc.null
+		if g := goal(t, r, tc.row, tc.what); !near(g.Value, tc.value) || !near(g.Limit, tc.limit) || g.Verdict != tc.verdict {
+			t.Errorf("%s, %s: %+v, want %v of %v, %s", tc.row, tc.what, g, tc.value, tc.limit, tc.verdict)
+		}
+	}
+	alone := fixture(c)
+	alone.Runs = slices.DeleteFunc(alone.Runs, func(run Run) bool { return !strings.HasPrefix(run.Scenario, "ws-") })
+	if g := goal(t, alone, "ws-echo-64-c64", "uring against its own"); g.Verdict != Open || !strings.Contains(g.Note, "needs echo-64-c64") {
+		t.Errorf("%+v", g)
+	}
+}
+
 func TestNotResolved(t *testing.T) {
 	r := fixture(costs{"epoll": 1.01, "gnet-1": 2})
 	table := r.cpuTable()
@@ -229,7 +261,7 @@ func TestPage(t *testing.T) {
 		}
 	}
 	plots, err := r.plots()
-	if err != nil || len(plots) != 13+3+2 {
+	if err != nil || len(plots) != 13+3+2+9+2 {
 		t.Fatalf("%d plots, %v", len(plots), err)
 	}
 	for _, p := range plots {

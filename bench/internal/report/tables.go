@@ -208,7 +208,7 @@ func (r *Report) latencyTable() Table {
 func (r *Report) memoryTable() Table {
 	t := Table{Title: "Resident memory of the server a connection, B",
 		Note: "What the process grew by, divided by the connections; the kernel's own memory is not in it.",
-		Head: []string{"scenario", "subject", "connections", "idle", "after one echo"}}
+		Head: []string{"scenario", "subject", "connections", "idle", "after its echoes"}}
 	for _, sc := range r.of(scenario.Memory) {
 		for _, s := range r.subjects() {
 			if idle, after, n := r.memory(sc.Name, s.Name); n > 0 {

@@ -49,6 +49,7 @@ type Scenario struct {
 	Args     []string // for the subjects of this library
 	Rounds   float64  // of the default number
 	Own      bool     // only for the subjects of this library
+	Apart    bool     // runs when it is asked for, or with the peers: there is no time for it else
 	Variants []Variant
 }
 
@@ -109,6 +110,7 @@ func All(nofile int) []Scenario {
 				{Name: "full", Load: load.Spec{Shape: load.Closed, Conns: 64, Size: 64, Depth: 1}},
 			}},
 	)
+	all = append(all, webSockets()...)
 	for i := range all {
 		all[i].fill()
 	}

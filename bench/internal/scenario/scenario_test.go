@@ -17,6 +17,11 @@ func TestAll(t *testing.T) {
 			t.Error(note)
 		}
 	}
+	for _, s := range Usual(All(20_000)) {
+		if s.Variants[0].Load.WS != "" {
+			t.Errorf("%s runs unasked", s.Name)
+		}
+	}
 	if !seen[CapacityOf] {
 		t.Error("nothing measures the capacity")
 	}

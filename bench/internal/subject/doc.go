@@ -23,4 +23,11 @@
 //   - fanout: a connection whose first byte is S subscribes. One that sends P, a
 //     length in 4 bytes (big-endian) and so many bytes of payload, again and
 //     again, publishes: each subscriber gets the payload, and nothing else.
+//   - ws: a WebSocket (RFC 6455). A message comes back as one of the same type, in
+//     one frame. Compression without context takeover is there for who asks.
+//   - ws-deflate: the same with context takeover both ways, in windows of 4 KiB
+//     where the library can bound them, for who asks.
+//   - ws-fanout: as ws, but a message S subscribes, and is answered by the same once
+//     the connection will get what is published. One that begins with P publishes
+//     what is behind that: each subscriber gets it as a message of the same type.
 package subject

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/penstock-go/penstock/buf"
@@ -66,7 +67,10 @@ func (s *server) handler(protocol string) (conn.Handler, error) {
 		}
 		return f, nil
 	}
-	return nil, fmt.Errorf("unknown protocol %q: it is echo, pieces, alloc or fanout", protocol)
+	if h, err := s.webSocket(protocol); h != nil || err != nil {
+		return h, err
+	}
+	return nil, fmt.Errorf("unknown protocol %q: it is one of %s", protocol, strings.Join(Protocols(), ", "))
 }
 
 // echo sends back what comes, without a copy.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -20,7 +21,9 @@ import (
 )
 
 // Protocols lists what a subject of this library can serve.
-func Protocols() []string { return []string{"echo", "pieces", "alloc", "fanout"} }
+func Protocols() []string {
+	return []string{"echo", "pieces", "alloc", "fanout", "ws", "ws-deflate", "ws-fanout"}
+}
 
 // monitorEvery is how often the counters are read, as a monitor would.
 const monitorEvery = time.Second
@@ -50,7 +53,7 @@ func parse(args []string, errs io.Writer) (options, error) {
 	f := flag.NewFlagSet("subject", flag.ContinueOnError)
 	f.SetOutput(errs)
 	f.StringVar(&o.engine, "engine", "auto", "auto, uring or epoll")
-	f.StringVar(&o.protocol, "protocol", "echo", "echo, pieces, alloc or fanout")
+	f.StringVar(&o.protocol, "protocol", "echo", "one of "+strings.Join(Protocols(), ", "))
 	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "address")
 	f.IntVar(&o.loops, "loops", 1, "number of loops")
 	f.IntVar(&o.procs, "procs", 0, "GOMAXPROCS; 0: loops plus 2")

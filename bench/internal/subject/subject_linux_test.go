@@ -88,12 +88,22 @@ func TestProtocols(t *testing.T) {
 					defer s.end(t)
 					spec := load.Spec{Target: s.addr, Shape: load.Closed, Conns: 20, Size: 1000, Depth: 2, PID: os.Getpid(),
 						Warm: 20 * time.Millisecond, Window: 100 * time.Millisecond}
-					if protocol == "fanout" {
+					kinds := []load.WS{load.Raw}
+					switch protocol {
+					case "fanout":
 						spec.Shape = load.Fanout
+					case "ws":
+						kinds = []load.WS{load.Plain, load.DeflateAlone}
+					case "ws-deflate":
+						kinds = []load.WS{load.Plain, load.Deflate, load.DeflateAlone}
+					case "ws-fanout":
+						spec.Shape, kinds = load.Fanout, []load.WS{load.Plain, load.DeflateAlone}
 					}
-					r, err := load.Run(t.Context(), spec, func() {})
-					if err != nil || r.Messages == 0 {
-						t.Fatalf("%+v, %v", r, err)
+					for _, spec.WS = range kinds {
+						r, err := load.Run(t.Context(), spec, func() {})
+						if err != nil || r.Messages == 0 {
+							t.Fatalf("%s: %+v, %v", spec.WS, r, err)
+						}
 					}
 				})
 			}
