@@ -1,9 +1,6 @@
 package conn
 
-import (
-	"context"
-	"slices"
-)
+import "slices"
 
 // waiter is a goroutine that waits for room for a message. Whoever makes room
 // puts the message into the mailbox for it, so that nobody comes between.
@@ -47,13 +44,13 @@ func (g *gate) granted() {
 	g.grant()
 }
 
-// await waits for the answer to w. It gives up when ctx is done, and then nothing
-// was posted.
-func (g *gate) await(ctx context.Context, w *waiter) (s Status, gaveUp bool) {
+// await waits for the answer to w. It gives up when stop is closed, and then
+// nothing was posted.
+func (g *gate) await(stop <-chan struct{}, w *waiter) (s Status, gaveUp bool) {
 	select {
 	case s = <-w.done:
 		return s, false
-	case <-ctx.Done():
+	case <-stop:
 		gaveUp = true
 	case <-g.remote.Done(): // The loop has failed, and tells nobody.
 	}

@@ -62,8 +62,18 @@ type side struct {
 	wake  sync.Cond
 	at    time.Time // the deadline
 	timer *time.Timer
-	late  bool // it has passed
-	shut  bool // CloseRead, CloseWrite
+	late  bool          // it has passed
+	shut  bool          // CloseRead, CloseWrite
+	halt  chan struct{} // closed to end the wait of a Write
+}
+
+// rouse has whoever waits look again. The caller holds the lock.
+func (s *side) rouse() {
+	s.wake.Broadcast()
+	if s.halt != nil {
+		close(s.halt)
+		s.halt = nil
+	}
 }
 
 // held is a block, and what is left of its bytes. A goroutine touches the bytes
@@ -162,7 +172,7 @@ func (n *NetConn) shut(s *side, tell func(*Conn)) error {
 	n.mu.Lock()
 	done := n.done
 	s.shut = s.shut || !done
-	s.wake.Broadcast()
+	s.rouse()
 	n.mu.Unlock()
 	if done {
 		return n.fault("close", net.ErrClosed)
@@ -207,7 +217,7 @@ func (s *side) set(t time.Time) {
 	d := t.Sub(now)
 	if d <= 0 {
 		s.late = true
-		s.wake.Broadcast()
+		s.rouse()
 		return
 	}
 	s.at = now.Add(d)
@@ -223,7 +233,7 @@ func (s *side) expire() {
 	defer s.wake.L.Unlock()
 	if !s.at.IsZero() && !time.Now().Before(s.at) {
 		s.late = true
-		s.wake.Broadcast()
+		s.rouse()
 	}
 }
 
@@ -233,7 +243,7 @@ func (s *side) stop() {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
-	s.wake.Broadcast()
+	s.rouse()
 }
 
 // fault makes of err what package net would return.

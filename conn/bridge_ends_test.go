@@ -161,6 +161,35 @@ func TestNetConnCopy(t *testing.T) {
 	})
 }
 
+// TestNetConnDropOldest holds that what goes to make room is never a part of a
+// stream, and that the stream's bytes are none that a dropped message takes along.
+func TestNetConnDropOldest(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		n, far := bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{HighWater: 2000, SlowPeer: conn.DropOldest})
+		stop := make(chan struct{})
+		g.Loop(0).Post(func(*reactor.Loop) { <-stop })
+		for _, s := range []string{"one ", "two ", "three "} {
+			n.Ref().Write(bytes.Repeat([]byte{'x'}, 500))
+			if _, err := n.Write([]byte(s)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 10 { // The first of these fill the queue, the others have room made.
+			n.Ref().Write(bytes.Repeat([]byte{'x'}, 500))
+		}
+		close(stop)
+		if _, err := n.Write([]byte("four")); err != nil {
+			t.Fatal(err)
+		}
+		_ = n.CloseWrite()
+		got, err := io.ReadAll(far)
+		rest := string(bytes.ReplaceAll(got, []byte{'x'}, nil))
+		if rest != "one two three four" || len(got) > 5000 || err != nil {
+			t.Errorf("%q in %d bytes, %v", rest, len(got), err)
+		}
+	})
+}
+
 // TestNetConnIsOne holds what a second NetConn, a Pipe beside one, and the end of
 // the group come to.
 func TestNetConnIsOne(t *testing.T) {
@@ -283,18 +312,24 @@ func TestNetListener(t *testing.T) {
 		}
 		before := runtime.NumGoroutine()
 		var far []net.Conn
-		for range 1500 {
-			c, err := net.Dial("tcp", l.Addr().String())
-			if err != nil {
-				t.Fatal(err)
+		dial := func(n int) {
+			for range n {
+				c, err := net.Dial("tcp", l.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = c.Close() })
+				far = append(far, c)
 			}
-			defer c.Close()
-			far = append(far, c)
 		}
+		dial(1100)
 		testutil.Eventually(t, 10*time.Second, "connections", func() bool { return l.Stats().Open >= 1024 })
-		time.Sleep(20 * time.Millisecond)
-		if n := l.Stats().Open; n > 1400 {
-			t.Errorf("%d connections wait for Accept", n)
+		time.Sleep(50 * time.Millisecond) // The pause has set in.
+		open := l.Stats().Open
+		dial(400)
+		time.Sleep(30 * time.Millisecond)
+		if n := l.Stats().Open; n != open {
+			t.Errorf("%d connections wait for Accept, %d a moment ago", n, open)
 		}
 		if n := runtime.NumGoroutine(); n > before+10 {
 			t.Errorf("%d goroutines more for 1500 connections", n-before)

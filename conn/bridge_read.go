@@ -47,6 +47,9 @@ func (n *NetConn) await(p []byte) error {
 		case n.end != nil:
 			return n.end
 		}
+		if reactor.OnLoop() {
+			return ErrWouldBlock
+		}
 		n.waits = p
 		n.rd.wake.Wait()
 		n.waits = nil
@@ -165,7 +168,7 @@ func (n *NetConn) data(c *Conn, in *buf.Buf) {
 	if n.rd.shut || n.done && !n.leaving {
 		return
 	}
-	if n.waits != nil && n.unread == 0 {
+	if n.waits != nil { // Then nothing is unread.
 		n.filled = copy(n.waits, in.Bytes())
 		n.waits = nil
 		in.Advance(n.filled)
@@ -214,8 +217,8 @@ func (n *NetConn) ending(c *Conn) {
 	if n.end == nil || n.end == io.EOF { // Somebody here has closed it.
 		n.end = net.ErrClosed
 	}
-	n.rd.wake.Broadcast()
-	n.wr.wake.Broadcast()
+	n.rd.rouse()
+	n.wr.rouse()
 }
 
 // closed implements mourner. What was received and not read moves to the heap, as

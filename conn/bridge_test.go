@@ -73,56 +73,67 @@ func bridged(t testing.TB, g *reactor.Group, network string, h *conn.Funcs, cfg 
 // exactly those reach the peer, once it reads.
 func TestNetConnBlocks(t *testing.T) {
 	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
-		const limit = 200_000
-		var full, drain atomic.Int32
-		h := &conn.Funcs{Full: func(*conn.Conn) { full.Add(1) }, Drain: func(*conn.Conn) { drain.Add(1) }}
-		n, far := bridged(t, g, "tcp", h, conn.Config{HighWater: limit, SendBuffer: 64 << 10})
-		data := make([]byte, 16<<20)
-		_, _ = rand.NewChaCha8([32]byte{3}).Read(data)
-		taken := 0
-		write := func(size int) (took int, full bool) {
-			_ = n.SetWriteDeadline(time.Now().Add(30 * time.Millisecond))
-			m, err := n.Write(data[taken : taken+size])
-			if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) || (m == size) != (err == nil) {
-				t.Fatalf("%d bytes to a peer that does not read: %d, %v", size, m, err)
-			}
-			if taken += m; n.Ref().Pending() >= limit+64<<10 {
-				t.Errorf("%d bytes pending", n.Ref().Pending())
-			}
-			return m, err != nil
+		for _, policy := range []conn.Policy{conn.CloseSlow, conn.DropOldest} { // None of them is for a Write.
+			testBlocks(t, g, 200_000, conn.Config{SlowPeer: policy})
 		}
-		if m, full := write(len(data) - 1<<20); m == 0 || !full {
-			t.Errorf("%d bytes of %d were taken", m, len(data)-1<<20)
-		}
-		for _, size := range []int{1, 1000, 60_000} {
-			m, full := write(size)
-			for !full { // The kernel's own queues grow for a while.
-				m, full = write(size)
-			}
-			if m != 0 {
-				t.Errorf("%d bytes of %d were taken", m, size)
-			}
-		}
-		if m, err := n.Write(data[taken:]); m != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("behind the deadline: %d, %v", m, err)
-		}
-		_ = n.SetWriteDeadline(time.Time{})
-		wrote := make(chan error, 1)
-		go func() {
-			_, err := n.Write(data[taken:])
-			wrote <- errors.Join(err, n.CloseWrite())
-		}()
-		got, err := io.ReadAll(far)
-		if !bytes.Equal(got, data) || err != nil {
-			t.Errorf("%d bytes of %d arrived, or others; %v", len(got), len(data), err)
-		}
-		if err := <-wrote; err != nil {
-			t.Error(err)
-		}
-		if full.Load() == 0 || drain.Load() != full.Load() {
-			t.Errorf("%d fulls and %d drains", full.Load(), drain.Load())
-		}
+		testBlocks(t, g, 200_000, conn.Config{HighWater: 1 << 20, Limit: 1 << 20, Budget: conn.NewBudget(400_000, conn.BudgetReject)})
 	})
+}
+
+func testBlocks(t *testing.T, g *reactor.Group, limit int, cfg conn.Config) {
+	t.Helper()
+	cfg.SendBuffer = 64 << 10
+	if cfg.Budget == nil {
+		cfg.HighWater = limit
+	}
+	var full, drain atomic.Int32
+	h := &conn.Funcs{Full: func(*conn.Conn) { full.Add(1) }, Drain: func(*conn.Conn) { drain.Add(1) }}
+	n, far := bridged(t, g, "tcp", h, cfg)
+	data := make([]byte, 16<<20)
+	_, _ = rand.NewChaCha8([32]byte{3}).Read(data)
+	taken := 0
+	write := func(size int) (took int, full bool) {
+		_ = n.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+		m, err := n.Write(data[taken : taken+size])
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) || (m == size) != (err == nil) {
+			t.Fatalf("%d bytes to a peer that does not read: %d, %v", size, m, err)
+		}
+		if taken += m; n.Ref().Pending() >= limit+64<<10 {
+			t.Errorf("%d bytes pending", n.Ref().Pending())
+		}
+		return m, err != nil
+	}
+	if m, full := write(len(data) - 1<<20); m == 0 || !full {
+		t.Errorf("%d bytes of %d were taken", m, len(data)-1<<20)
+	}
+	for _, size := range []int{1, 1000, 60_000} {
+		m, full := write(size)
+		for !full { // The kernel's own queues grow for a while.
+			m, full = write(size)
+		}
+		if m != 0 {
+			t.Errorf("%d bytes of %d were taken", m, size)
+		}
+	}
+	if m, err := n.Write(data[taken:]); m != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("behind the deadline: %d, %v", m, err)
+	}
+	_ = n.SetWriteDeadline(time.Time{})
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := n.Write(data[taken:])
+		wrote <- errors.Join(err, n.CloseWrite())
+	}()
+	got, err := io.ReadAll(far)
+	if !bytes.Equal(got, data) || err != nil {
+		t.Errorf("%d bytes of %d arrived, or others; %v", len(got), len(data), err)
+	}
+	if err := <-wrote; err != nil {
+		t.Error(err)
+	}
+	if full.Load() == 0 && cfg.Budget == nil || drain.Load() != full.Load() {
+		t.Errorf("%d fulls and %d drains", full.Load(), drain.Load())
+	}
 }
 
 // ringBytes is what an idle engine has for receives.
@@ -168,6 +179,11 @@ func TestNetConnReadAhead(t *testing.T) {
 			if got, err := io.ReadAll(n); !bytes.Equal(got, data) || err != nil {
 				t.Errorf("pieces of %d: %d bytes of %d were read, or others; %v", tc.piece, len(got), len(data), err)
 			}
+			idle := reactor.SmallBlock
+			if g.Info().Engine == "uring" {
+				idle += ringBytes
+			}
+			testutil.Eventually(t, 5*time.Second, "blocks given back", func() bool { return inUse(g) <= idle })
 			if err := <-sent; err != nil {
 				t.Error(err)
 			}

@@ -7,7 +7,8 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
-	"time"
+
+	"github.com/penstock-go/penstock/reactor"
 )
 
 const (
@@ -22,43 +23,33 @@ const (
 // another copy.
 type parcel struct {
 	room [partMost]byte
-	n    int
+	lent lent
 	pin  runtime.Pinner
-	post func(*Conn) // made once, as is free
-	free func()
 }
 
 var parcels sync.Pool
 
 func newParcel() *parcel {
-	if p, ok := parcels.Get().(*parcel); ok {
-		return p
+	m, ok := parcels.Get().(*parcel)
+	if !ok {
+		m = &parcel{}
+		m.lent.done = m.drop
+		// One that a failed loop has left behind is garbage, not a reason to crash.
+		runtime.SetFinalizer(m, func(m *parcel) { m.pin.Unpin() })
 	}
-	p := &parcel{}
-	p.post, p.free = p.queue, p.sent
-	// One that a failed loop has left behind is garbage, not a reason to crash.
-	runtime.SetFinalizer(p, func(p *parcel) { p.pin.Unpin() })
-	return p
+	return m
 }
 
-func (p *parcel) drop() { parcels.Put(p) }
-
-// sent is called when nobody reads from p any more.
-func (p *parcel) sent() {
-	p.pin.Unpin()
-	p.drop()
+// fill notes that the first n bytes are to be sent.
+func (m *parcel) fill(n int) {
+	m.lent.p = m.room[:n]
+	m.pin.Pin(&m.room[0])
 }
 
-// queue puts p, which is charged, into the queue.
-func (p *parcel) queue(c *Conn) {
-	if c.state >= ending { // Stays pending, and is lost with the rest.
-		p.drop()
-		return
-	}
-	p.pin.Pin(&p.room[0])
-	o := c.outbox()
-	o.end().push(entry{ext: p.room[:p.n], done: p.free})
-	o.prompt = true
+// drop is called when nobody reads from m any more.
+func (m *parcel) drop() {
+	m.pin.Unpin()
+	parcels.Put(m)
 }
 
 // Write queues p, and returns when the last of it was taken: by messages of up
@@ -76,7 +67,7 @@ func (n *NetConn) Write(p []byte) (total int, err error) {
 		var m *parcel
 		if len(part) >= parcelMin {
 			m = newParcel()
-			m.n = copy(m.room[:], part)
+			m.fill(copy(m.room[:], part))
 		}
 		if err = n.post(part, m); err != nil {
 			return total, n.fault("write", err)
@@ -93,31 +84,27 @@ func (n *NetConn) ReadFrom(r io.Reader) (total int64, err error) {
 	defer n.writing.Unlock()
 	for {
 		m := newParcel()
-		m.n, err = r.Read(m.room[:])
-		part, ended := m.room[:m.n], err
-		if err = n.mayWrite(); err == nil && m.n > 0 {
-			full := m
-			if m.n < parcelMin {
-				full = nil
-			}
-			if err = n.post(part, full); err == nil {
-				total += int64(len(part))
-			}
-			if full != nil {
-				m = nil
-			}
-		}
-		if m != nil {
+		k, ended := r.Read(m.room[:])
+		part := m.room[:k]
+		switch err = n.mayWrite(); {
+		case err != nil || k == 0:
+			m.drop()
+		case k >= parcelMin:
+			m.fill(k)
+			err = n.post(part, m)
+		default:
+			err = n.post(part, nil)
 			m.drop()
 		}
 		switch {
 		case err != nil:
-			return total, n.fault("readfrom", err)
+			return total, n.fault("write", err)
 		case ended == io.EOF:
-			return total, nil
+			return total + int64(k), nil
 		case ended != nil:
-			return total, ended
+			return total + int64(k), ended
 		}
+		total += int64(k)
 	}
 }
 
@@ -143,63 +130,54 @@ func (s *side) stopped(n *NetConn) error {
 
 // post posts one message, that of m if it is not nil, as soon as there is room.
 // m is taken.
-func (n *NetConn) post(p []byte, m *parcel) error {
-	g := n.ref.g
-	for !g.chargeWithin(len(p)) {
-		if err := n.awaitRoom(); err != nil {
-			if m != nil {
-				m.drop()
-			}
-			return err
+func (n *NetConn) post(p []byte, m *parcel) (err error) {
+	i := item{n: len(p), vital: true} // A part of a stream must not be dropped.
+	if m != nil {
+		i.lent, p = &m.lent, nil
+	}
+	s := Rejected
+	for s == Rejected && err == nil { // Again when a deadline was lifted that had passed.
+		var w *waiter
+		if s, w = n.ref.g.put(i, p, nil, true); w != nil {
+			s, err = n.awaitTurn(w)
 		}
+	}
+	if s <= Full {
+		return nil
 	}
 	if m != nil {
-		if n.ref.Do(m.post) {
-			return nil
-		}
 		m.drop()
 	}
-	g.charge(-int64(len(p)))
-	if g.force(p) == Closed {
-		return n.whyShut()
+	if err == nil { // The queue takes no more.
+		if err = n.mayWrite(); err == nil {
+			err = net.ErrClosed
+		}
 	}
-	return nil
+	return err
 }
 
-// whyShut returns why the queue takes no more.
-func (n *NetConn) whyShut() error {
-	if err := n.mayWrite(); err != nil {
-		return err
+// awaitTurn waits for the answer to w, or until this side must wait no more.
+func (n *NetConn) awaitTurn(w *waiter) (Status, error) {
+	stop := make(chan struct{})
+	n.mu.Lock()
+	err := n.wr.stopped(n)
+	if err == nil && reactor.OnLoop() {
+		err = ErrWouldBlock
 	}
-	return net.ErrClosed
-}
-
-// awaitRoom waits until there is room for a message.
-func (n *NetConn) awaitRoom() error {
-	if n.ref.g.budget != nil {
-		time.Sleep(time.Millisecond)
+	if err != nil {
+		close(stop)
+	} else {
+		n.wr.halt = stop
 	}
-	roomy := false
-	posted := n.ref.Do(func(c *Conn) {
-		c.OnRoom(c.marks.Limit-1, func(*Conn) {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			roomy = true
-			n.wr.wake.Broadcast()
-		})
-	})
-	if !posted {
-		return n.whyShut()
-	}
+	n.mu.Unlock()
+	s, gaveUp := n.ref.g.await(stop, w)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for !roomy {
-		if err := n.wr.stopped(n); err != nil {
-			return err
-		}
-		n.wr.wake.Wait()
+	n.wr.halt = nil
+	if gaveUp && err == nil {
+		err = n.wr.stopped(n)
 	}
-	return n.wr.stopped(n)
+	return s, err
 }
 
 // tidy gives the loop, which is about to come by anyway, what was read.

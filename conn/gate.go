@@ -138,10 +138,10 @@ func (g *gate) put(i item, p []byte, v [][]byte, mayWait bool) (s Status, w *wai
 	}
 	inLine := len(g.waiters) > 0 && (mayWait || g.policy == Block)
 	switch {
-	case !inLine && g.room(i.n):
+	case !inLine && g.room(&i):
 	case mayWait, g.policy == Block && !reactor.OnLoop():
 		return Queued, g.enqueue(i, p, v)
-	case inLine && g.room(i.n): // A loop does not wait in line.
+	case inLine && g.room(&i): // A loop does not wait in line.
 	case g.isDoomed(): // It was this one that held the most.
 		g.after.add(i.n)
 		return Closed, nil
@@ -178,9 +178,11 @@ func (g *gate) keep(i item, p []byte, v [][]byte) {
 	g.post()
 }
 
-// room charges n bytes, unless there is no room for them and none can be made.
-func (g *gate) room(n int) bool {
-	if g.chargeWithin(n) || g.policy == DropOldest && g.replace(n) {
+// room charges a message, unless there is no room for it and none can be made.
+// One that must not be dropped drops none: who sends a stream has to wait for it.
+func (g *gate) room(i *item) bool {
+	n := i.n
+	if g.chargeWithin(n) || g.policy == DropOldest && !i.vital && g.replace(n) {
 		return true
 	}
 	if b := g.budget; b != nil && !g.atLimit() {

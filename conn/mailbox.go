@@ -66,6 +66,7 @@ type mailbox struct {
 	bytes    int // of messages in items
 	waiting  int // functions in items, and messages without bytes
 	oldest   int // in items: no message that can be dropped is before
+	kept     int // bytes of data that are of those before
 	holes    int // items that were dropped
 	spare    []item
 	spareBuf []byte
@@ -87,10 +88,18 @@ func (m *mailbox) drop() (n int, ok bool) {
 	for ; m.oldest < len(m.items); m.oldest++ {
 		i := &m.items[m.oldest]
 		if i.kind != itemSend || i.n == 0 || i.vital {
+			if i.copied() {
+				m.kept += i.n - i.more
+			}
 			continue
 		}
-		if n = i.n; i.copied() {
-			m.data = m.data[n-i.more:]
+		n = i.n
+		switch size := n - i.more; {
+		case !i.copied():
+		case m.kept == 0:
+			m.data = m.data[size:]
+		default:
+			m.data = slices.Delete(m.data, m.kept, m.kept+size)
 		}
 		if i.shared != nil {
 			i.shared.Release()
@@ -114,7 +123,7 @@ func (m *mailbox) closeHoles(one bool) {
 		return
 	}
 	m.items = slices.DeleteFunc(m.items, func(i item) bool { return i.kind == itemGone && i.lent == nil })
-	m.oldest, m.holes = 0, 0
+	m.oldest, m.kept, m.holes = 0, 0, 0
 }
 
 // empty takes what has come. give hands the memory back for what comes.

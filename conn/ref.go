@@ -106,7 +106,7 @@ func (r Ref) send(i item, p []byte, v [][]byte) Status {
 	}
 	s, w := r.g.put(i, p, v, false)
 	if w != nil {
-		s, _ = r.g.await(context.Background(), w)
+		s, _ = r.g.await(nil, w)
 	}
 	return s
 }
@@ -135,7 +135,7 @@ func (r Ref) block(ctx context.Context, i item, p []byte) error {
 	s, w := r.g.put(i, p, nil, true)
 	if w != nil {
 		var gaveUp bool
-		if s, gaveUp = r.g.await(ctx, w); gaveUp {
+		if s, gaveUp = r.g.await(ctx.Done(), w); gaveUp {
 			return ctx.Err()
 		}
 	}

@@ -51,7 +51,8 @@ func BenchmarkHTTP(b *testing.B) {
 						defer c.Close()
 						in := bufio.NewReaderSize(c, 64<<10)
 						for range turns {
-							if _, err := c.Write(request); err == nil {
+							_, err := c.Write(request)
+							if err == nil {
 								err = answer(in)
 							}
 							if err != nil {

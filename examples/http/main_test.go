@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -41,7 +42,7 @@ type example struct {
 func start(t testing.TB, engine string) *example {
 	t.Helper()
 	if engine == "uring" {
-		g, err := reactor.Start(reactor.Config{Loops: 1, Engine: reactor.Uring})
+		g, err := reactor.Start(reactor.Config{Loops: 1, Engine: reactor.Uring, Logger: slog.New(slog.DiscardHandler)})
 		testutil.SkipIfKernelOlder(t, "6.1", "io_uring", err)
 		if err := g.Close(); err != nil {
 			t.Fatal(err)
