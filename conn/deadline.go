@@ -12,10 +12,10 @@ import (
 // deadline. Each is kept to the next millisecond: none runs out early, and only
 // a loop that is busy makes one late.
 type Deadlines struct {
-	// Idle is the time without a byte in either direction. What the peer
-	// acknowledges counts as well, so that a slow reader is not idle; while it
-	// has something to acknowledge, up to twice the time may pass. The reason
-	// is IdleTimeout.
+	// Idle is the time without a byte in either direction, and without work of
+	// Go. What the peer acknowledges counts as well, so that a slow reader is
+	// not idle; while it has something to acknowledge, up to twice the time may
+	// pass. The reason is IdleTimeout.
 	Idle time.Duration
 	// Read is the time without a byte from the peer, while reading is not
 	// paused and the peer has not ended its side. The reason is ReadTimeout.
@@ -51,9 +51,9 @@ type clock struct {
 	acked   int64         // bytes that the peer had acknowledged
 	looked  time.Duration // at this time
 
-	paused      bool // as of the last Flush
-	silent      bool // out is that of a send whose completion may come late
-	stuck       bool // writing counts
+	paused      pauses // as of the last Flush
+	silent      bool   // out is that of a send whose completion may come late
+	stuck       bool   // writing counts
 	established bool
 }
 
@@ -155,13 +155,13 @@ func (k *clock) due(c *Conn) (handshake, read, write, idle time.Duration) {
 	if k.Handshake > 0 && !k.established {
 		handshake = k.opened + k.Handshake
 	}
-	if k.Read > 0 && !c.ReadPaused() && !c.eof {
+	if k.Read > 0 && c.paused&^bySplice == 0 && !c.eof {
 		read = max(k.in, k.reading) + k.Read
 	}
 	if k.Write > 0 && k.stuck {
 		write = k.writing + k.Write
 	}
-	if k.Idle > 0 {
+	if k.Idle > 0 && c.paused&byWork == 0 {
 		idle = max(k.in, k.out) + k.Idle
 	}
 	return handshake, read, write, idle
@@ -275,14 +275,22 @@ func (k *clock) moved(c *Conn) bool {
 // acknowledged returns how many bytes the peer has acknowledged.
 func (c *Conn) acknowledged() int64 { return int64(c.bytesOut) - int64(unacked(int(c.fd))) }
 
-// flushing notes whether reading is paused: the time of a pause is not the peer's.
+// flushing notes what reading is paused for. The time of a pause is not the
+// peer's, and that of work of Go is nobody's.
 func (k *clock) flushing(c *Conn) {
-	was := k.paused
-	if k.paused = c.ReadPaused(); !was || k.paused {
+	was := k.paused &^ bySplice
+	k.paused = c.paused
+	over := was &^ k.paused
+	if over == 0 || c.state >= closing {
 		return
 	}
-	if k.reading = c.loop.Now(); k.Read > 0 && c.state < closing {
-		c.windFor(k.reading + k.Read)
+	now := c.loop.Now()
+	if over&byWork != 0 {
+		k.in = max(k.in, now)
+		c.wind()
+	}
+	if k.reading = now; k.Read > 0 {
+		c.windFor(now + k.Read)
 	}
 }
 

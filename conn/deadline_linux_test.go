@@ -83,6 +83,31 @@ func TestIdleAfterPush(t *testing.T) {
 	})
 }
 
+// TestIdleDuringWork holds that work of Go is no silence, however long it takes, and
+// that silence behind it is.
+func TestIdleDuringWork(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		ends := make(chan error, 1)
+		l := listen(t, g, &conn.Funcs{
+			Open: func(c *conn.Conn) {
+				c.Go(func() { time.Sleep(400 * ms) }, func(*conn.Conn) {})
+			},
+			Close: func(_ *conn.Conn, err error) { ends <- err },
+		}, conn.Config{IdleTimeout: 100 * ms})
+		began := time.Now()
+		defer dial(t, l).Close()
+		var err error
+		select {
+		case err = <-ends:
+		case <-time.After(testutil.Timeout(5 * time.Second)):
+		}
+		var ce *conn.CloseError
+		if d := time.Since(began); d < 500*ms || !errors.As(err, &ce) || ce.Reason != conn.IdleTimeout {
+			t.Errorf("closed with %v after %v", err, d)
+		}
+	})
+}
+
 // dialSlow connects with a window of a few segments, of the size that they have
 // on a network: of those of loopback, 64 KiB, it would be one, and stall by itself.
 func dialSlow(t *testing.T, l *conn.Listener) net.Conn {

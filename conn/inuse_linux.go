@@ -32,14 +32,14 @@ func outlive(listen func() error, held func() bool) error {
 	return err
 }
 
-// portHeld reports whether a process is seen that has a TCP socket listening
-// on port.
-func portHeld(port int) bool {
+// portHeld reports whether a process is seen that has a socket on port: of TCP one
+// that listens, of UDP any.
+func portHeld(network string, port int) bool {
 	sockets := map[string]bool{}
-	for _, table := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
+	for _, table := range []string{"/proc/self/net/" + network, "/proc/self/net/" + network + "6"} {
 		lines(table, func(f []string) bool {
 			// sl local remote st queues timer retransmits uid timeout inode
-			if len(f) < 10 || f[3] != "0A" {
+			if len(f) < 10 || network == "tcp" && f[3] != "0A" {
 				return f[0] == "sl" // Those that listen are told first.
 			}
 			_, hex, _ := strings.Cut(f[1], ":")

@@ -3,6 +3,7 @@ package conn_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -449,28 +450,43 @@ func TestDyingListener(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			text := make([]byte, 100)
-			n, err := out.Read(text)
-			if err != nil {
+			var tcp, udp, name string
+			if _, err := fmt.Fscan(out, &tcp, &udp, &name); err != nil {
 				t.Fatal(err)
 			}
-			address := string(text[:n])
 			// While it lives, it is refused, and not waited for.
-			if _, err := conn.Listen(g, "tcp", address, echo(), conn.Config{}); !errors.Is(err, syscall.EADDRINUSE) {
+			for network, address := range map[string]string{"tcp": tcp, "unix": name} {
+				if _, err := conn.Listen(g, network, address, echo(), conn.Config{}); !errors.Is(err, syscall.EADDRINUSE) {
+					t.Errorf("beside a live one: %v", err)
+				}
+			}
+			if _, err := conn.ListenPacket(g, "udp", udp, &conn.PacketFuncs{}, conn.PacketConfig{}); !errors.Is(err, syscall.EADDRINUSE) {
 				t.Errorf("beside a live one: %v", err)
 			}
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
-			l, err := conn.Listen(g, "tcp", address, echo(), conn.Config{})
+			for network, address := range map[string]string{"tcp": tcp, "unix": name} {
+				l, err := conn.Listen(g, network, address, echo(), conn.Config{})
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				c, err := net.Dial(network, address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !answers(c, testutil.Timeout(5*time.Second)) {
+					t.Error("nobody answers")
+				}
+				_ = c.Close()
+				finished(t, l)
+			}
+			p, err := conn.ListenPacket(g, "udp", udp, &conn.PacketFuncs{}, conn.PacketConfig{})
 			if err != nil {
-				t.Fatal(err)
+				t.Error(err)
+				continue
 			}
-			c := dial(t, l)
-			if !answers(c, testutil.Timeout(5*time.Second)) {
-				t.Error("nobody answers")
-			}
-			_ = c.Close()
-			finished(t, l)
+			p.Close()
 		}
 	})
 }
@@ -484,7 +500,12 @@ func serveUntilKilled(t *testing.T, engine string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := listen(t, g, &conn.Funcs{Data: func(c *conn.Conn, in *buf.Buf) { c.Send(in) }}, conn.Config{})
-	_, _ = os.Stdout.WriteString(l.Addr().String())
+	h := &conn.Funcs{Data: func(c *conn.Conn, in *buf.Buf) { c.Send(in) }}
+	l, u := listen(t, g, h, conn.Config{}), listenUnix(t, g, abstract(), h, conn.Config{})
+	p, err := conn.ListenPacket(g, "udp", "127.0.0.1:0", &conn.PacketFuncs{}, conn.PacketConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println(l.Addr(), p.Addr(), u.Addr())
 	<-context.Background().Done()
 }

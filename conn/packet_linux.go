@@ -112,24 +112,35 @@ func (s *packetSocket) zoneIndex(name string) uint32 {
 	return s.zone.index
 }
 
-// listenUDP returns n sockets on one address, and the address. As with TCP the
-// first one is bound without SO_REUSEPORT, so that an address that anybody else
-// has is refused, and gets it only then.
+// listenUDP returns n sockets on one address, and the address.
 func listenUDP(network, address string, n int, cfg PacketConfig) (socks []packetSocket, at Addr, err error) {
+	udp, err := net.ResolveUDPAddr(network, address)
+	if err == nil {
+		err = outlive(func() (err error) {
+			socks, at, err = bindUDP(network, *udp, n, cfg)
+			return err
+		}, func() bool { return portHeld("udp", udp.Port) })
+	}
+	if err != nil {
+		return nil, at, fmt.Errorf("conn: listen %s: %w", address, err)
+	}
+	return socks, at, nil
+}
+
+// bindUDP returns n sockets on one address. As with TCP the first one is bound
+// without SO_REUSEPORT, so that an address that anybody else has is refused, and
+// gets it only then.
+func bindUDP(network string, udp net.UDPAddr, n int, cfg PacketConfig) (socks []packetSocket, at Addr, err error) {
 	defer func() {
 		if err != nil {
 			for _, s := range socks {
 				closeSocket(s.fd)
 			}
-			socks, err = nil, fmt.Errorf("conn: listen %s: %w", address, err)
+			socks = nil
 		}
 	}()
-	udp, err := net.ResolveUDPAddr(network, address)
-	if err != nil {
-		return nil, at, err
-	}
 	for i := range n {
-		s, sa, err := udpSocket(network, udp, cfg)
+		s, sa, err := udpSocket(network, &udp, cfg)
 		if err != nil {
 			return socks, at, err
 		}

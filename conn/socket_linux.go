@@ -146,7 +146,7 @@ func openTCP(network, address string, n int, cfg Config) (s sockets, err error) 
 	err = outlive(func() (err error) {
 		s.fds, s.at, err = listenTCP(network, *tcp, n, cfg)
 		return err
-	}, func() bool { return portHeld(tcp.Port) })
+	}, func() bool { return portHeld("tcp", tcp.Port) })
 	return s, err
 }
 
