@@ -9,7 +9,9 @@
 // Open the packages in this order:
 //
 //   - [github.com/penstock-go/penstock/reactor]: start the loops, one a core
-//   - [github.com/penstock-go/penstock/conn]: listen, and serve connections
+//   - [github.com/penstock-go/penstock/conn]: listen and dial, and serve connections
+//   - [github.com/penstock-go/penstock/codec] and [github.com/penstock-go/penstock/ws]:
+//     messages on them, and WebSocket
 //   - [github.com/penstock-go/penstock/buf]: the bytes, and who owns them
 //
 // Those who want the kernel itself find io_uring alone in

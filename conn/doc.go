@@ -6,6 +6,21 @@
 // that from which on a message is refused. Pending bytes are those that were
 // admitted and that the kernel has not taken yet.
 //
+// # Where to begin
+//
+//   - [Listen] serves a [Handler], or [Funcs] for small programs; [Dialer] connects,
+//     and with [Reconnect] again and again; [Attach] takes a socket that is there.
+//   - [Conn.Send], Write, SendShared and their kin answer with a [Status];
+//     [Conn.SendFrom] streams a file or a reader, [Pipe] forwards a connection,
+//     [Topics] send to many, [Conn.Encode] makes a message once it is admitted.
+//   - [Conn.PauseRead] holds a peer back, Config.PauseOnFull does so by the queue.
+//   - [Config] bounds a connection, [Budget] all of them, [Deadlines] their time.
+//   - [Conn.Close], CloseWrite and Abort end it; [Conn.Detach] takes it away.
+//   - [ListenPacket] and [DialPacket] are datagrams; [NetListen] and [NetConn] what
+//     package net knows.
+//
+// Messages on a stream are package codec, WebSocket is package ws.
+//
 // # Threads
 //
 // A *Conn is handed out on its loop only, to the handler and to functions that
