@@ -44,7 +44,7 @@ func engines(t *testing.T, test func(t *testing.T, g *reactor.Group)) {
 }
 
 // echo sends every message back, and answers a full queue with a pause.
-func echo(t testing.TB, g *reactor.Group, cd codec.Codec[[]byte]) string {
+func echo(t testing.TB, g *reactor.Group, network, address string, cd codec.Codec[[]byte]) string {
 	t.Helper()
 	p, err := codec.New(cd, &codec.Funcs[[]byte]{Message: func(c *conn.Conn, m []byte) {
 		if codec.Send(c, cd, m) >= conn.Rejected {
@@ -54,16 +54,16 @@ func echo(t testing.TB, g *reactor.Group, cd codec.Codec[[]byte]) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := conn.Listen(g, "tcp", "127.0.0.1:0", p, conn.Config{PauseOnFull: true})
+	l, err := conn.Listen(g, network, address, p, conn.Config{PauseOnFull: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l.Addr().String()
 }
 
-func dial(t testing.TB, addr string) net.Conn {
+func dial(t testing.TB, network, addr string) net.Conn {
 	t.Helper()
-	c, err := net.Dial("tcp", addr)
+	c, err := net.Dial(network, addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,10 +77,14 @@ func TestEcho(t *testing.T) {
 	engines(t, func(t *testing.T, g *reactor.Group) {
 		for name, cd := range map[string]codec.Codec[[]byte]{
 			"line": codec.Line{}, "frame": codec.Frame32{}, "delimiter": codec.Delimiter("\x00\x01"),
-			"length": codec.LengthField{Width: 3, Strip: true},
+			"length": codec.LengthField{Width: 3, Strip: true}, "unix": codec.Line{},
 		} {
 			t.Run(name, func(t *testing.T) {
-				c := dial(t, echo(t, g, cd))
+				network, address := "tcp", "127.0.0.1:0"
+				if name == "unix" {
+					network, address = "unix", text("@penstock-codec-%x", rand.Uint64())
+				}
+				c := dial(t, network, echo(t, g, network, address, cd))
 				defer c.Close()
 				rng := rand.New(rand.NewPCG(1, 1))
 				var sent []byte
@@ -100,7 +104,7 @@ func TestEcho(t *testing.T) {
 						}
 						p = p[n:]
 					}
-					_ = c.(*net.TCPConn).CloseWrite()
+					_ = c.(interface{ CloseWrite() error }).CloseWrite()
 				})
 				got, err := io.ReadAll(c)
 				writer.Wait()
@@ -177,7 +181,7 @@ func TestAllocs(t *testing.T) {
 				one, _ := cd.Append(nil, []byte("a message"))
 				many := bytes.Repeat(one, 50)
 				large, _ := cd.Append(nil, make([]byte, 20<<10))
-				fd := rawClient(t, echo(t, g, cd))
+				fd := rawClient(t, echo(t, g, "tcp", "127.0.0.1:0", cd))
 				for how, parts := range map[string][][]byte{
 					"one": {one}, "many": {many}, "large": {large}, "two": {one[:3], one[3:]},
 				} {

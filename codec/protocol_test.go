@@ -420,6 +420,44 @@ func TestPipeOutside(t *testing.T) {
 	w.finish()
 }
 
+// TestDetachInside takes a connection out inside OnMessage, and while a piece is
+// held: what was received and not heard goes along.
+func TestDetachInside(t *testing.T) {
+	for _, step := range []int{1, 3, 100} {
+		w := newWorld(t)
+		var out conn.Departure
+		take := func(d conn.Departure, err error) {
+			if out = d; err != nil {
+				t.Error(err)
+			}
+		}
+		r := w.open(codec.Line{}, codec.Config{}, func(r *rig) {
+			r.onMessage = func(c *conn.Conn, m []byte) {
+				if string(m) == "out" {
+					c.Detach(take)
+				}
+			}
+		})
+		r.feedBy(step, "one\nout\ntwo\nand half")
+		w.settle("detach", func() bool { return out.FD != 0 })
+		rest := "two\nand half" // Of which some may be in the socket.
+		if r.wantGot("one", "out"); string(out.Input) != rest[:len(out.Input)] || step == 100 && len(out.Input) < len(rest) {
+			t.Errorf("in pieces of %d: %q went along", step, out.Input)
+		}
+		held := w.open(codec.Line{}, codec.Config{}, nil)
+		held.feedBy(step, "one\nand half")
+		out = conn.Departure{}
+		held.c.Detach(take)
+		w.settle("detach", func() bool { return out.FD != 0 })
+		if held.wantGot("one"); string(out.Input) != "and half" {
+			t.Errorf("in pieces of %d: %q went along", step, out.Input)
+		}
+		if a, b := w.small.InUse(), w.bulk.InUse(); a != 0 || b != 0 {
+			t.Errorf("%d small and %d bulk blocks leaked", a, b)
+		}
+	}
+}
+
 // own is a codec that a user would write, with defects on demand: a packet is one
 // letter, which says what happens, and one digit, which says how long it is.
 type own struct{ codec.Line }
