@@ -22,9 +22,12 @@ type beside struct {
 	telling  bool
 	mourners []mourner
 	intake   *intake
-	jobs     *jobs  // work that runs elsewhere
-	dropped  amount // messages that had to go for newer ones
-	late     amount // sends after the close
+
+	starvedAt int    // bytes that were pending when the queue was full for want of budget
+	starvings uint64 // how often it was
+	jobs      *jobs  // work that runs elsewhere
+	dropped   amount // messages that had to go for newer ones
+	late      amount // sends after the close
 }
 
 // inlet takes what a connection receives, in place of its handler.

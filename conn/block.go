@@ -27,8 +27,14 @@ func (g *gate) enqueue(i item, p []byte, v [][]byte) *waiter {
 func (g *gate) grant() {
 	for len(g.waiters) > 0 {
 		w := g.waiters[0]
-		if !g.chargeWithin(w.n) && !(g.budget != nil && g.budget.await(g) && g.chargeWithin(w.n)) {
-			return
+		if !g.chargeWithin(w.n) {
+			if g.budget == nil || g.atLimit() {
+				return
+			}
+			g.budget.await(g)
+			if !g.chargeWithin(w.n) { // Room that came before was announced to nobody.
+				return
+			}
 		}
 		g.waiters = slices.Delete(g.waiters, 0, 1)
 		g.blocked.Add(-1)
@@ -68,43 +74,4 @@ func (g *gate) await(stop <-chan struct{}, w *waiter) (s Status, gaveUp bool) {
 		return Rejected, true
 	}
 	return Closed, false
-}
-
-// await has g told when the budget has room again.
-func (b *Budget) await(g *gate) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !g.queued {
-		g.queued = true
-		b.waiting = append(b.waiting, g)
-		b.awaited.Add(1)
-	}
-	return true
-}
-
-// tell gives those who wait for the budget their turn, if it has room. The caller
-// holds no lock. Each is asked once: who does not fit waits on.
-func (b *Budget) tell() {
-	if b.awaited.Load() == 0 {
-		return
-	}
-	for n := b.awaited.Load(); n > 0 && !b.full(); n-- {
-		if g := b.next(); g != nil {
-			g.granted()
-		}
-	}
-}
-
-// next takes the first who waits for the budget.
-func (b *Budget) next() *gate {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.waiting) == 0 {
-		return nil
-	}
-	g := b.waiting[0]
-	b.waiting = slices.Delete(b.waiting, 0, 1)
-	b.awaited.Add(-1)
-	g.queued = false
-	return g
 }

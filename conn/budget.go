@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"container/heap"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -51,8 +52,9 @@ type Budget struct {
 	mu           sync.Mutex
 	gates        []*gate // of all connections that have ever had something pending
 	shares       map[*reactor.Loop]*share
-	waiting      []*gate // of those who wait for room
-	awaited      atomic.Int32
+	waiting      line         // for room
+	turn         uint32       // of who has come last
+	awaited      atomic.Int32 // len(waiting)
 }
 
 // BudgetStats is what a budget has counted.
@@ -101,6 +103,12 @@ func (b *Budget) full() bool { return b.total.Load() >= b.size }
 func (b *Budget) fits(pending, less int64) bool {
 	t := b.total.Load() - less
 	return t < b.size && (pending == 0 || pending < b.size-t)
+}
+
+// welcomes reports whether the budget is no reason for a connection that has
+// pending to be full: the next message fits, or another connection goes for it.
+func (b *Budget) welcomes(pending int64) bool {
+	return b.fits(pending, 0) || b.policy == BudgetClose && b.full()
 }
 
 // charge counts n bytes more for a connection that has pending, unless the
@@ -156,6 +164,10 @@ func (b *Budget) leave(g *gate) {
 	b.gates[g.index].index = g.index
 	b.gates[last] = nil
 	b.gates = b.gates[:last]
+	if g.place >= 0 {
+		heap.Remove(&b.waiting, g.place)
+		b.awaited.Store(int32(len(b.waiting)))
+	}
 	if old := g.pending.Or(gone); old < gone {
 		b.total.Add(-old)
 	} else {
@@ -295,12 +307,12 @@ func (s *share) del(c *Conn) {
 	o.fresh = 0
 }
 
-// offer offers what this loop has collected to the kernel, until the budget has
-// room for n bytes more on c, and reports whether it charged them.
-func (s *share) offer(c *Conn, n int) bool {
+// offer offers what this loop has collected to the kernel, until that is enough,
+// and reports whether it was.
+func (s *share) offer(enough func() bool) bool {
 	for len(s.fresh) > 0 {
 		s.fresh[len(s.fresh)-1].offer()
-		if c.chargeWithin(n) {
+		if enough() {
 			return true
 		}
 	}

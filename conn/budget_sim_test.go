@@ -78,14 +78,28 @@ type customer struct {
 	err    error
 	stats  conn.Stats
 
-	next            [2]int // numbers of messages: even ones of the loop, odd ones of a Ref
-	taken, kept     map[int]int
-	accepted        uint64
-	refused, offers uint64 // bytes, messages
+	next          [2]int // numbers of messages: even ones of the loop, odd ones of a Ref
+	taken, kept   map[int]int
+	accepted      uint64
+	refused       uint64
+	fulls, drains int
+	wrong         bool // one of them at the wrong time
 }
 
 func (s *customer) OnOpen(c *conn.Conn) { s.c = c }
 func (s *customer) OnEOF(c *conn.Conn)  { c.Close() }
+
+func (s *customer) OnFull(c *conn.Conn) {
+	s.fulls++
+	s.wrong = s.wrong || s.fulls != s.drains+1 || c.Pending() < c.Marks().High && !c.Starved()
+}
+
+func (s *customer) OnDrain(c *conn.Conn) {
+	s.drains++
+	s.wrong = s.wrong || s.fulls != s.drains || c.Pending() > c.Marks().Low
+	_, _ = c.Write(nil)
+}
+
 func (s *customer) OnClose(c *conn.Conn, err error) {
 	s.closes++
 	s.err, s.stats = err, c.Stats()
@@ -196,8 +210,14 @@ func (s *customer) settled(t *testing.T) {
 	if s.policy != conn.DropOldest && s.stats.Dropped > 0 {
 		t.Fatalf("policy %d dropped %d messages", s.policy, s.stats.Dropped)
 	}
+	if st := s.stats; s.wrong || uint64(s.fulls) != st.Full+st.Starved {
+		t.Fatalf("%d fulls and %d drains, perhaps at the wrong time: %+v", s.fulls, s.drains, st)
+	}
 	if s.err != nil && !errors.Is(s.err, io.EOF) {
 		return
+	}
+	if s.fulls != s.drains {
+		t.Fatalf("%d fulls and %d drains", s.fulls, s.drains)
 	}
 	var last [2]int
 	bytes := uint64(0)

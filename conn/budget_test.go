@@ -78,10 +78,10 @@ func TestBudgetBoundaries(t *testing.T) {
 			others, own, n int
 			want           conn.Status
 		}{
-			{0, 0, 5000, conn.Full}, {999, 0, 1, conn.Queued}, {999, 0, 5000, conn.Full}, // An empty queue, below the size.
+			{0, 0, 5000, conn.Full}, {998, 0, 1, conn.Full}, {999, 0, 1, conn.Full}, {999, 0, 5000, conn.Full}, // An empty queue, below the size.
 			{1000, 0, 1, conn.Rejected}, {5000, 0, 1, conn.Rejected}, // At the size, also to an empty queue.
-			{0, 499, 1, conn.Queued}, {0, 499, 5000, conn.Full}, {0, 500, 1, conn.Rejected}, // Half of it for one alone.
-			{600, 199, 1, conn.Queued}, {600, 200, 1, conn.Rejected}, {600, 201, 1, conn.Rejected}, // As much as is free.
+			{0, 498, 1, conn.Queued}, {0, 499, 1, conn.Full}, {0, 499, 5000, conn.Full}, {0, 500, 1, conn.Rejected}, // Half of it for one alone.
+			{600, 198, 1, conn.Queued}, {600, 199, 1, conn.Full}, {600, 200, 1, conn.Rejected}, {600, 201, 1, conn.Rejected}, // As much as is free.
 			{600, 300, 1, conn.Rejected}, {600, 500, 1, conn.Rejected},
 		} {
 			t.Run(name("%s/%d,%d+%d", m.name, tc.others, tc.own, tc.n), func(t *testing.T) {
@@ -93,7 +93,11 @@ func TestBudgetBoundaries(t *testing.T) {
 					_ = p.all[1].write(tc.others)
 				}
 				p.want(tc.own + tc.others)
-				if got := m.send(p.rig, tc.n); got != tc.want {
+				got := m.send(p.rig, tc.n)
+				if got == conn.Queued && p.c.IsFull() {
+					got = conn.Full // An io.Writer does not say so.
+				}
+				if got != tc.want {
 					t.Fatalf("answered %v, want %v", got, tc.want)
 				}
 				taken, refused := tc.n, uint64(0)
@@ -427,4 +431,106 @@ func stalled(t *testing.T, ref conn.Ref) {
 		same++
 		return same > 4
 	})
+}
+
+// TestBudgetFull holds that a queue is full, once, when the budget will refuse the
+// next message, and drained when half of it has gone and the budget has room.
+func TestBudgetFull(t *testing.T) {
+	p := newPurse(t, 1000, conn.BudgetReject, 2, marks(5000, 4000, 5000))
+	for range 4 {
+		_ = p.write(100)
+	}
+	p.wantLog("")
+	_ = p.write(100) // As much is free as it has.
+	p.wantLog("full")
+	if err := p.write(1); err == nil {
+		t.Error("taken above the share")
+	}
+	p.turns(3)
+	p.wantLog("full")
+	p.read(64)
+	p.read(64)
+	p.turns(3)
+	p.wantLog("full") // 372 of 500.
+	p.read(64)
+	p.read(64)
+	p.wantLog("full drain")
+	p.end()
+	p.wantLog("full drain close")
+}
+
+// TestBudgetDrainWithoutBytes refuses a message to an empty queue: its handler hears
+// of room when another connection gives it, and not before.
+func TestBudgetDrainWithoutBytes(t *testing.T) {
+	for what, free := range map[string]func(r *rig){
+		"read":  func(r *rig) { r.peer.AutoRead(true) },
+		"abort": func(r *rig) { r.c.Abort() },
+	} {
+		p := newPurse(t, 1000, conn.BudgetReject, 3, marks(5000, 0, 5000))
+		_ = p.all[1].write(2000)
+		if err := p.write(10); err == nil {
+			t.Fatal("taken above the size")
+		}
+		p.wantLog("full")
+		p.turns(10)
+		before := p.calls.tries + p.calls.sends
+		p.turns(10)
+		if p.wantLog("full"); p.calls.tries+p.calls.sends > before {
+			t.Errorf("%s: asked again and again", what)
+		}
+		p.all[1].log = p.all[1].log[:1]
+		free(p.all[1])
+		p.turns(50)
+		p.wantLog("full drain")
+		if err := p.write(10); err != nil {
+			t.Errorf("%s: behind the drain: %v", what, err)
+		}
+		p.end()
+	}
+}
+
+// TestBudgetProducers has producers that stop at Full and go on at the drain share a
+// small budget with connections that are stalled: nothing of theirs is refused once
+// they have begun, and all arrives.
+func TestBudgetProducers(t *testing.T) {
+	const total, message = 200_000, 700
+	p := newPurse(t, 20_000, conn.BudgetReject, 9, marks(50_000, 0, 50_000))
+	for range 20 {
+		for _, r := range p.all[:6] { // Stalled.
+			_ = r.write(message)
+		}
+	}
+	left := map[*rig]int{}
+	for _, r := range p.all[6:] {
+		left[r] = total
+		pump := func(c *conn.Conn) {
+			for left[r] > 0 && !c.IsFull() {
+				if err := r.write(message); err == nil {
+					left[r] -= message
+				}
+			}
+		}
+		r.onDrain = pump
+		pump(r.c)
+		r.peer.AutoRead(true)
+	}
+	p.settle("all", func() bool {
+		for _, n := range left {
+			if n > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	for r := range left {
+		if s := r.c.Stats(); s.Starved == 0 || s.Rejected > 2 || r.c.Pending() > 50_000 {
+			t.Errorf("%+v", s)
+		}
+	}
+	p.end()
+	for r := range left {
+		if full, drain := r.count("full"), r.count("drain"); full != drain || uint64(full) != r.c.Stats().Starved {
+			t.Errorf("%d fulls, %d drains, %+v", full, drain, r.c.Stats())
+		}
+	}
 }

@@ -52,6 +52,7 @@ type Conn struct {
 	unix       bool  // it is a unix socket
 	touched    bool  // will be flushed at the end of the turn
 	full       bool  // OnFull has run and OnDrain has not
+	starved    bool  // and that was for want of budget
 	remark     bool  // the marks have changed: look whether they ask for a hook
 	armed      bool  // Recv is with the engine
 	armedBulk  bool  // and it is one for much
@@ -74,7 +75,8 @@ type counts struct {
 type Stats struct {
 	BytesIn       uint64 // received and handed to the handler, or discarded at close
 	BytesOut      uint64 // taken by the kernel
-	Full, Drain   uint64 // hooks run
+	Full, Drain   uint64 // hooks run, but for those that Starved counts
+	Starved       uint64 // times that OnFull has run below HighWater, for want of a Budget
 	Rejected      uint64 // messages refused
 	RejectedBytes uint64
 	Dropped       uint64 // messages admitted, and dropped for newer ones; see DropOldest
@@ -91,6 +93,7 @@ func (s *Stats) add(o Stats) {
 	s.BytesOut += o.BytesOut
 	s.Full += o.Full
 	s.Drain += o.Drain
+	s.Starved += o.Starved
 	s.Rejected += o.Rejected
 	s.RejectedBytes += o.RejectedBytes
 	s.Dropped += o.Dropped
@@ -222,6 +225,7 @@ func (c *Conn) Stats() Stats {
 		Rejected: uint64(c.counts.rejected), RejectedBytes: c.counts.rejectedBytes,
 	}
 	if b := c.beside; b != nil {
+		s.Starved = b.starvings
 		s.Dropped, s.DroppedBytes = b.dropped.messages, b.dropped.bytes
 		s.AfterClose, s.LateBytes = b.late.messages, b.late.bytes
 	}

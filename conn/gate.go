@@ -25,9 +25,13 @@ type gate struct {
 	paid        int          // on the loop: bytes that a via may still send
 	blocked     atomic.Int32 // len(waiters)
 
-	index  int   // in Budget.gates: this and what follows under its mu
-	doomed int64 // of Budget.returning
-	queued bool  // in Budget.waiting
+	hungry atomic.Bool // the loop waits for the budget
+
+	index  int    // in Budget.gates: this and what follows under its mu
+	doomed int64  // of Budget.returning
+	place  int    // in Budget.waiting, or -1
+	needs  int64  // what it had pending when it came there
+	turn   uint32 // and in which turn
 
 	mu      sync.Mutex
 	asked   how  // to end, by a Ref or on the loop: it takes no more sends
@@ -62,7 +66,7 @@ func (t *amount) add(n int) {
 func newGate(c *Conn) *gate {
 	g := &gate{
 		remote: c.loop.Remote(), token: c.token, id: c.id, policy: c.host.cfg.SlowPeer, whole: c.host.cfg.SlowPeer == DropOldest || c.dial.keeps(), budget: c.host.cfg.Budget,
-		asked: c.state.asks(), closed: c.state == closed,
+		asked: c.state.asks(), closed: c.state == closed, place: -1,
 	}
 	g.fn = g.deliver
 	g.pending.Store(int64(c.pending))
@@ -230,7 +234,8 @@ func (g *gate) refuse(n int) {
 
 // answer is that to a message that was taken.
 func (g *gate) answer() Status {
-	if g.pending.Load() >= g.high.Load() {
+	p := g.pending.Load()
+	if p >= g.high.Load() || g.budget != nil && !g.budget.welcomes(p) {
 		return Full
 	}
 	return Queued

@@ -88,8 +88,8 @@ var edits = []edit{
 		"	if pending >= c.marks.High && !c.full {\n		if !mutant(\"full of our own batching\") {\n			c.offer()\n		}",
 	}, {
 		"water.go",
-		"c.full && pending <= c.marks.Low ||",
-		"c.full && (pending < c.marks.Low || pending == c.marks.Low && !mutant(\"drain below the mark only\")) ||",
+		"c.full && pending <= c.marks.Low &&",
+		"c.full && (pending < c.marks.Low || pending == c.marks.Low && !mutant(\"drain below the mark only\")) &&",
 	}, {
 		"inbound.go",
 		"case c.ReadPaused() || len(c.parked) > 0:",

@@ -13,7 +13,7 @@ func (c *Conn) press(n int) Status {
 		return c.late(n)
 	}
 	short := b != nil && !c.atLimit() // It is the budget that has no room.
-	if short && c.host.share.offer(c, n) || c.replace(n) {
+	if short && c.host.share.offer(func() bool { return c.chargeWithin(n) }) || c.replace(n) {
 		return Queued
 	}
 	if short {
@@ -28,6 +28,7 @@ func (c *Conn) press(n int) Status {
 			return c.late(n) // It was this one that held the most.
 		}
 		b.refuse(n)
+		c.starve()
 	}
 	return c.refuse(n)
 }
@@ -164,8 +165,10 @@ func (c *Conn) mailDone(m *mail, n int) {
 			pending = c.Pending()
 		}
 		if pending >= c.marks.High {
-			c.fill()
+			c.fill(false)
 		}
+	} else if c.state == open && c.isShort() {
+		c.starve()
 	}
 	if m.refused.messages == 0 {
 		return

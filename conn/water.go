@@ -154,19 +154,28 @@ func (c *Conn) admitted() Status {
 	}
 	c.pendingMax = max(c.pendingMax, pending)
 	if pending < c.marks.High {
-		return Queued
+		if !c.isShort() {
+			return Queued
+		}
+		c.starve()
+		return Full
 	}
-	c.fill()
+	c.fill(false)
 	return Full
 }
 
-// fill runs OnFull, unless it has run since the last OnDrain.
-func (c *Conn) fill() {
+// fill runs OnFull, unless it has run since the last OnDrain. It is short for want
+// of budget.
+func (c *Conn) fill(short bool) {
 	if c.full || c.state > closing {
 		return
 	}
-	c.full = true
-	c.counts.full++
+	c.full, c.starved = true, short
+	if short {
+		c.beside.starvings++
+	} else {
+		c.counts.full++
+	}
 	if c.host.cfg.PauseOnFull && !c.piped() {
 		c.hold(byFull)
 	}
@@ -187,7 +196,7 @@ func (c *Conn) edges() {
 		if pending >= c.marks.High && !c.full {
 			c.offer()
 			if pending = c.Pending(); pending >= c.marks.High {
-				c.fill()
+				c.fill(false)
 			}
 		}
 	}
@@ -199,14 +208,17 @@ func (c *Conn) edges() {
 	if emptied {
 		o.backlog = false
 	}
-	if c.full && pending <= c.marks.Low || emptied && c.host.cfg.DrainAlways {
+	if c.full && pending <= c.marks.Low && c.isFed(pending) || emptied && c.host.cfg.DrainAlways {
 		c.full = false
 		c.resume(byFull)
-		c.counts.drain++
+		if !c.starved {
+			c.counts.drain++
+		}
 		c.touch() // Reading goes on, and what the handler sends goes out.
 		if c.hooks.drain != nil {
 			c.hooks.drain(c)
 		}
+		c.starved = c.starved && c.full // The handler may have filled it again.
 	}
 	if c.beside != nil {
 		c.tellRooms()

@@ -85,16 +85,17 @@ func (t *tracker) OnOpen(c *conn.Conn) {
 	t.Handler.OnOpen(c)
 }
 
-// OnFull implements conn.FullHandler.
+// OnFull implements conn.FullHandler. An event speaks of the marks, and not of
+// --send-memory.
 func (t *tracker) OnFull(c *conn.Conn) {
-	if t.log != nil {
+	if t.log != nil && !c.Starved() {
 		t.log.Full(t.id(c), c.Pending())
 	}
 }
 
 // OnDrain implements conn.DrainHandler.
 func (t *tracker) OnDrain(c *conn.Conn) {
-	if t.log != nil {
+	if t.log != nil && !c.Starved() {
 		t.log.Drain(t.id(c), c.Pending())
 	}
 	if t.drain != nil {
