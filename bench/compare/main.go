@@ -1,4 +1,4 @@
-// Compare is the other side of the load test: servers for the same two protocols on
+// Compare is the other side of the load test: servers for the same protocols on
 // other libraries and, as a limit, in C. The load test starts it as a subject.
 //
 //	compare --peer c-uring --protocol echo --listen 127.0.0.1:0 --loops 1
@@ -17,17 +17,19 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 )
 
 // config is what the command line asks for.
 type config struct {
-	peer   string // name as printed
-	addr   string // HOST:PORT with a numeric host; port 0 = any
-	fanout bool   // else echo
-	loops  int    // event loops, at least 1
-	buffer int    // bytes of a receive buffer; 0 = the peer's best
+	peer     string // name as printed
+	addr     string // HOST:PORT with a numeric host; port 0 = any
+	fanout   bool   // else echo, of those over TCP
+	protocol string
+	loops    int // event loops, at least 1
+	buffer   int // bytes of a receive buffer; 0 = the peer's best
 }
 
 func main() {
@@ -47,7 +49,7 @@ func run(args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("compare", flag.ContinueOnError)
 	flags.BoolVar(&list, "list", false, "print what can be compared, a JSON object a line")
 	flags.StringVar(&cfg.peer, "peer", "", "one of "+strings.Join(names(), ", "))
-	flags.StringVar(&protocol, "protocol", "echo", "echo or fanout")
+	flags.StringVar(&protocol, "protocol", "echo", "one of "+strings.Join(append(slices.Clone(tcpProtocols), wsProtocols...), ", "))
 	flags.StringVar(&cfg.addr, "listen", "127.0.0.1:0", "address, HOST:PORT")
 	flags.IntVar(&cfg.loops, "loops", 1, "event loops")
 	flags.IntVar(&cfg.buffer, "buffer", 0, "bytes of a receive buffer; 0 is the peer's best")
@@ -61,8 +63,8 @@ func run(args []string, stdout io.Writer) error {
 	switch {
 	case !ok:
 		return fmt.Errorf("no peer %q; there are %s", cfg.peer, strings.Join(names(), ", "))
-	case protocol != "echo" && protocol != "fanout":
-		return fmt.Errorf("no protocol %q; there are echo and fanout", protocol)
+	case !slices.Contains(p.speaks(), protocol):
+		return fmt.Errorf("no protocol %q; %s has %s", protocol, p.name, strings.Join(p.speaks(), ", "))
 	case cfg.loops < 1 || cfg.buffer < 0 || flags.NArg() > 0:
 		return errors.New("--loops must be at least 1, --buffer at least 0, and no other argument may follow")
 	}
@@ -74,6 +76,7 @@ func run(args []string, stdout io.Writer) error {
 		tcp.IP = net.IPv4zero
 	}
 	cfg.addr, cfg.fanout, cfg.peer = tcp.String(), protocol == "fanout", p.name
+	cfg.protocol = protocol
 	if !p.native {
 		exitOnEnd()
 	}
@@ -89,7 +92,7 @@ func printList(w io.Writer) error {
 			Protocols []string `json:"protocols"`
 			How       string   `json:"how"`
 			Error     string   `json:"error"`
-		}{p.name, []string{"echo", "fanout"}, p.how, ""}
+		}{p.name, p.speaks(), p.how, ""}
 		if p.check != nil {
 			if err := p.check(); err != nil {
 				line.Error = err.Error()

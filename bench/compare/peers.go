@@ -12,6 +12,14 @@ type peer struct {
 	// halfClose is how much of an answer is sure to reach a client that shut its
 	// sending side down at once: all of it, or only what the socket takes at once, or nothing.
 	halfClose halfClose
+	protocols []string // none: those over TCP
+}
+
+func (p peer) speaks() []string {
+	if p.protocols == nil {
+		return tcpProtocols
+	}
+	return p.protocols
 }
 
 type halfClose int
@@ -22,7 +30,9 @@ const (
 	answersNone                   // the connection may be closed first
 )
 
-func peers() []peer {
+func peers() []peer { return append(tcpPeers(), wsPeers()...) }
+
+func tcpPeers() []peer {
 	return []peer{
 		{
 			name:      "gnet-1",
