@@ -376,7 +376,7 @@ func (a *audience) act() {
 // hooks of a walk too: each gets what was published while it was there, once, in
 // order, and nothing of other times.
 func TestSimTopics(t *testing.T) {
-	simulate(t, func(t *testing.T, seed uint64) {
+	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
 		a := &audience{}
 		ts, rigs := crowd(t, 4, 64, marks(60, 10, 150), func(_ int, r *rig) {
 			s := &subscriber{r: r, in: map[string]int{}, was: map[string][][2]int{}}
