@@ -288,7 +288,7 @@ func TestDialNoRoom(t *testing.T) {
 // TestSimDial dials with everything going wrong, and does a little of everything
 // before, during and after.
 func TestSimDial(t *testing.T) {
-	simulate(t, func(t *testing.T, seed uint64) {
+	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed, aiotest.Faults())
 		d, f := w.dialer(&conn.Dialer{Timeout: time.Second, Config: w.config()})
 		f.fail = func() error {
@@ -428,7 +428,7 @@ func (s *seqs) say() {
 // the messages: each connection begins with a whole one, goes on in order, and no
 // byte of a message comes twice. With Keep none is dropped that was not begun.
 func TestSimReconnect(t *testing.T) {
-	simulate(t, func(t *testing.T, seed uint64) {
+	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed, aiotest.Faults())
 		cfg := w.config()
 		keep := w.rng.IntN(2) == 0

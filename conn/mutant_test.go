@@ -54,6 +54,9 @@ var mutants = []mutant{
 	{"wait for what has come", "^TestWriteBlock", "not in time|still wait"},
 	{"overtake a stream", "^TestSendFromOrder$|^TestSimStream$", "out of order|they differ at"},
 	{"close over a stream", "^TestCloseBehindStream$", "the peer has|done ran"},
+	{"send the rest of a torn message", "^TestSimReconnect$|^TestReconnectKeeps$", "in the middle of a message|the peer has|told"},
+	{"keep the end of the last socket", "^TestReconnectEnds$", "got"},
+	{"open what is closing", "^TestDialEnds$", "arrived"},
 	{"cut a stream at CloseTimeout", "^TestCloseBehindStream$", "done ran .* write_timeout|not in time"},
 }
 
@@ -138,6 +141,18 @@ var edits = []edit{
 		"close.go",
 		"(c.out == nil || !c.out.streaming())",
 		"(c.out == nil || !c.out.streaming() || mutant(\"close over a stream\"))",
+	}, {
+		"reconnect.go",
+		"		lost = o.bounds.torn()",
+		"		if lost = o.bounds.torn(); mutant(\"send the rest of a torn message\") {\n			lost = 0\n		}",
+	}, {
+		"reconnect.go",
+		"	c.eof, c.eofHeard, c.copies",
+		"	if mutant(\"keep the end of the last socket\") {\n		return\n	}\n	c.eof, c.eofHeard, c.copies",
+	}, {
+		"dialing.go",
+		"	if c.state < closing {\n		c.hooks.handler.OnOpen(c)",
+		"	if c.state < closing || mutant(\"open what is closing\") {\n		c.hooks.handler.OnOpen(c)",
 	}, {
 		"close.go",
 		"if c.eof || f.patient {",

@@ -397,9 +397,19 @@ func TestPacketMarks(t *testing.T) {
 				t.Errorf("pending %d, full %v, %+v", p.Pending(), p.IsFull(), s)
 			}
 		})
+		marks := func(high, low, limit int, want string) {
+			onLoop(t, g, func(*reactor.Loop) {
+				if err := p.SetMarks(conn.Marks{High: high * cost, Low: low * cost, Limit: limit * cost}); err != nil {
+					t.Error(err)
+				}
+			})
+			testutil.Eventually(t, 10*time.Second, want, func() bool { return events.Load() == want })
+		}
+		marks(8, 6, 8, "FD")
+		marks(6, 1, 6, "FDF")
 		got := 0
 		testutil.Eventually(t, 10*time.Second, "drain", func() bool { got += drainPackets(fd); return got == sent })
-		testutil.Eventually(t, 10*time.Second, "OnDrain", func() bool { return events.Load() == "FD" })
+		testutil.Eventually(t, 10*time.Second, "OnDrain", func() bool { return events.Load() == "FDFD" })
 		onLoop(t, g, func(*reactor.Loop) {
 			if p.Pending() != 0 || p.IsFull() || p.ReadPaused() || p.Stats().Out != uint64(sent) {
 				t.Errorf("pending %d, %+v", p.Pending(), p.Stats())
@@ -679,5 +689,38 @@ func TestPacketNotSent(t *testing.T) {
 			t.Errorf("told %v", err)
 		}
 		wantPackets(t, l, func(s conn.PacketStats) bool { return s.Failed == 3 && s.Out == 1 })
+	})
+}
+
+// TestPacketZone asks each address of this host that needs the name of its
+// interface: the answer comes from there, and goes there.
+func TestPacketZone(t *testing.T) {
+	var zoned []string
+	ifs, _ := net.Interfaces()
+	for _, ifi := range ifs {
+		addrs, _ := ifi.Addrs()
+		for _, a := range addrs {
+			if ip, ok := a.(*net.IPNet); ok && ip.IP.IsLinkLocalUnicast() && ip.IP.To4() == nil && ifi.Flags&net.FlagUp != 0 {
+				zoned = append(zoned, ip.IP.String()+"%"+ifi.Name)
+			}
+		}
+	}
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		var source atomic.Pointer[conn.Source]
+		h := packetEcho()
+		h.Packet = func(p *conn.PacketConn, in *buf.Buf, from conn.Source) {
+			source.Store(&from)
+			p.Send(from, in)
+		}
+		l := listenPacket(t, g, "udp", ":0", h, conn.PacketConfig{})
+		for _, host := range zoned {
+			c := udpClient(t, "udp6", net.JoinHostPort(host, fmt.Sprint(l.Addr().Port())))
+			if got := ask(t, c, []byte("zone")); string(got) != "zone" {
+				t.Errorf("%s: got %q", host, got)
+			}
+			if from := source.Load(); from.Peer != c.LocalAddr().(*net.UDPAddr).AddrPort() {
+				t.Errorf("%s: from %v, want %v", host, from.Peer, c.LocalAddr())
+			}
+		}
 	})
 }

@@ -283,7 +283,8 @@ func (p *PacketConn) edges() {
 		return
 	}
 	if q.remark {
-		if q.remark = false; p.Pending() >= p.marks.High {
+		q.remark = false
+		if p.push(); p.Pending() >= p.marks.High {
 			p.fillUp()
 		}
 	}
