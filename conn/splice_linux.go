@@ -17,7 +17,7 @@ const (
 	spliceTurn  = 1 << 20   // bytes before others have a turn
 	spliceLeast = 16 << 10  // moves of less, so many in a row, end it
 	spliceFew   = 8
-	spliceIdle  = 100 * time.Millisecond // as does silence
+	spliceIdle  = 100 * time.Millisecond // as does silence, or a sink that takes nothing
 	splicers    = 64                     // at once, of a host
 )
 
@@ -41,7 +41,7 @@ func (e *pipeEnd) bulky(n int) {
 		e.full = 0
 	}
 	c, h := e.c, e.c.host
-	if e.full < spliceAfter || e.gate != nil || e.copies || c.armed || c.paused != 0 || h.splicers == splicers || e.far.c.state != open {
+	if e.full < spliceAfter || e.splicer != nil || e.gate != nil || e.copies || c.armed || c.paused != 0 || h.splicers == splicers || e.far.c.state != open {
 		return
 	}
 	e.full = 0
@@ -72,7 +72,10 @@ func (p *splicer) more(far *Conn, s *stream) bool {
 		switch {
 		case errno == syscall.EAGAIN:
 			far.awaitSocket()
-			p.e.c.await(pollErr) // Nobody else hears of a reset now.
+			if !p.leave {
+				p.e.c.await(pollErr) // Nobody else hears of a reset now.
+				p.wind(far)
+			}
 			return false
 		case errno != 0:
 			far.fail("splice", -int(errno))
@@ -134,17 +137,28 @@ func (p *splicer) over(far *Conn, s *stream) bool {
 
 // await waits for more to receive.
 func (p *splicer) await(far *Conn) {
+	p.wind(far)
 	c := p.e.c
-	if p.idle == nil { // While bytes wait for a sink it may run out; nobody minds.
-		p.idle = c.loop.AfterFunc(spliceIdle, c, func() {
-			p.leave = true
-			far.touch()
-		})
-	} else {
-		p.idle.Reset(spliceIdle)
-	}
 	c.aside().polls.in = far.touch
 	c.await(pollIn)
+}
+
+// wind has p leave after a while in which nothing moves. Bytes that the sink
+// has not taken go out before what then comes by blocks, which the marks count: so
+// a sink that has stopped is heard to be full.
+func (p *splicer) wind(far *Conn) {
+	c := p.e.c
+	if p.idle != nil {
+		p.idle.Reset(spliceIdle)
+		return
+	}
+	p.idle = c.loop.AfterFunc(spliceIdle, c, func() {
+		p.leave = true
+		c.unawait(pollIn | pollErr)
+		c.resume(bySplice)
+		c.touch()
+		far.touch()
+	})
 }
 
 // stop implements source.

@@ -590,3 +590,41 @@ func TestStreamBesideUsedBudget(t *testing.T) {
 		})
 	}
 }
+
+// TestStreamDeadline holds that the write deadline speaks of a stream whose peer
+// takes nothing, and not of one whose source has nothing.
+func TestStreamDeadline(t *testing.T) {
+	stalled := newRig(t, 3000, conn.Config{WriteTimeout: time.Second}, nil)
+	o := &outcome{t: t}
+	stalled.c.SendFrom(bytes.NewReader(noise(9, 100_000)), -1, o.done)
+	for range 5 {
+		stalled.turns(100)
+		stalled.read(3000)
+	}
+	if stalled.isClosed() {
+		t.Fatalf("closed with %v while the peer was reading", stalled.err)
+	}
+	stalled.turns(900)
+	if stalled.isClosed() {
+		t.Fatalf("closed with %v before its time", stalled.err)
+	}
+	stalled.turns(200)
+	stalled.wantReason(conn.WriteTimeout, stalled.lost)
+	o.want(18_000, stalled.err)
+	stalled.finish()
+
+	r, w := io.Pipe()
+	waiting := newRig(t, 3000, conn.Config{WriteTimeout: time.Second}, nil)
+	waiting.c.SendFrom(r, -1, nil)
+	_, _ = waiting.c.Write([]byte("behind"))
+	waiting.peer.AutoRead(true)
+	go w.Write([]byte("first"))
+	waiting.patiently("first", func() bool { return len(waiting.peer.Received()) == 5 })
+	waiting.turns(3000)
+	if waiting.isClosed() {
+		t.Fatalf("closed with %v since the source has nothing", waiting.err)
+	}
+	_ = w.Close()
+	waiting.patiently("behind", func() bool { return len(waiting.peer.Received()) == 11 })
+	waiting.gone()
+}
