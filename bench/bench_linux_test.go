@@ -264,6 +264,20 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestWanted sees that a run of some scenarios starts no peer that has none of them.
+func TestWanted(t *testing.T) {
+	tcp, ws := &candidate{protocols: []string{"echo", "fanout"}}, &candidate{protocols: []string{"ws"}}
+	for expression, want := range map[string][2]bool{"": {true, true}, "^ws-echo": {false, true}, "^echo": {true, false}, "goroutine-delay": {false, false}} {
+		some, err := scenario.Select(scenario.All(20_000), expression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]bool{tcp.wanted(some), ws.wanted(some)}; got != want {
+			t.Errorf("-run %q: %v, want %v", expression, got, want)
+		}
+	}
+}
+
 func TestCapacity(t *testing.T) {
 	rates := map[string][]float64{"uring": {90, 100, 110}, "epoll": {50}, "net": {10}}
 	if got := capacity("uring", rates); got != 100 {

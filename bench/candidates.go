@@ -32,6 +32,11 @@ func (c *candidate) runs(s scenario.Scenario) bool {
 	return c.Error == "" && slices.Contains(c.protocols, s.Protocol) && (c.Own || !s.Own)
 }
 
+// wanted reports whether there is a scenario that a candidate could take part in.
+func (c *candidate) wanted(list []scenario.Scenario) bool {
+	return slices.ContainsFunc(list, func(s scenario.Scenario) bool { return slices.Contains(c.protocols, s.Protocol) && (c.Own || !s.Own) })
+}
+
 // moduleName is how the repository is known again.
 const moduleName = "module github.com/penstock-go/penstock\n"
 

@@ -193,6 +193,7 @@ func (b *bench) choose(ctx context.Context) (remove func(), err error) {
 		if err != nil {
 			b.note("%v; the run goes on without peers", err)
 		}
+		peers = slices.DeleteFunc(peers, func(p *candidate) bool { return !p.wanted(b.scenarios) })
 		for _, p := range peers {
 			p.Base = list[0].Name
 		}
