@@ -220,7 +220,9 @@ func (c *Conn) answer(r *Request) {
 	}
 	p = append(append(p, r.extra...), "\r\n"...)
 	c.protocol = r.protocol
-	if _, err := c.conn.Write(p); err != nil {
+	c.conn.Keep(true)
+	_, err := c.conn.Write(p)
+	if c.conn.Keep(false); err != nil {
 		c.phase = over
 		c.conn.Abort()
 		return

@@ -123,7 +123,9 @@ func (k *Client) OnOpen(c *conn.Conn) {
 	base64.StdEncoding.Encode(w.asked.key[:], raw[:])
 	p := append(l.bytes(len(k.request)+64), k.request...)
 	p = append(appendField(p, "Sec-WebSocket-Key", w.asked.key[:]), "\r\n"...)
+	c.Keep(true)
 	_, _ = c.Write(p)
+	c.Keep(false)
 }
 
 // OnData implements conn.Handler.

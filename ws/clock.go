@@ -13,18 +13,20 @@ type clock struct {
 	lane  *lane
 	unit  time.Duration
 	now   uint32 // the last tick whose list was looked at
+	next  uint32 // the tick for which the timer is armed
 	armed int
 	lists [ticks][]*Conn // by due, modulo
 	timer *reactor.Timer
 }
 
 // ticks is how many lists there are, a power of two.
-const ticks = 64
+const ticks = 256
 
-// Bounds of the unit. The shortest time that is waited for has 16 of it at least.
+// Bounds of the unit. The shortest time that is waited for has 64 of it, if they
+// are not below the least.
 const (
 	unitLeast = 4 * time.Millisecond
-	unitMost  = 512 * time.Millisecond
+	unitMost  = 128 * time.Millisecond
 )
 
 func (k *clock) init(l *lane) {
@@ -34,7 +36,7 @@ func (k *clock) init(l *lane) {
 	if cfg.PingAfter > 0 {
 		least = min(least, cfg.PingAfter, cfg.PongWithin)
 	}
-	k.unit = min(max(least/16, unitLeast), unitMost)
+	k.unit = min(max(least/64, unitLeast), unitMost)
 }
 
 // ticksOf returns how many ticks are d at least.
@@ -59,12 +61,20 @@ func (k *clock) waitUntil(c *Conn, at uint32) {
 	list := &k.lists[at%ticks]
 	c.due, c.place = at, int32(len(*list))
 	*list = append(*list, c)
-	k.armed++
-	switch {
-	case k.timer == nil:
-		k.timer = k.lane.loop.AfterFunc(k.unit, nil, k.turn)
-	case !k.timer.Armed():
-		k.timer.Reset(k.unit)
+	if k.armed++; k.timer == nil || !k.timer.Armed() || int32(at-k.next) < 0 {
+		k.arm(at)
+	}
+}
+
+// arm has turn called at a tick, or before, if that is far.
+func (k *clock) arm(at uint32) {
+	at = min(at-k.now, ticks) + k.now
+	k.next = at
+	d := max(0, time.Duration(at)*k.unit-k.lane.loop.Now())
+	if k.timer == nil {
+		k.timer = k.lane.loop.AfterFunc(d, nil, k.turn)
+	} else {
+		k.timer.Reset(d)
 	}
 }
 
@@ -87,7 +97,13 @@ func (k *clock) forget(c *Conn) {
 
 // turn looks at the lists whose time has come.
 func (k *clock) turn() {
-	k.timer.Reset(k.unit)
+	done := false
+	defer func() {
+		if !done { // A handler has panicked that runs for one who was told.
+			k.now-- // The others are told next.
+		}
+		k.wind()
+	}()
 	for now := k.time(); int32(now-k.now) > 0; {
 		k.now++
 		list := k.lists[k.now%ticks]
@@ -99,7 +115,18 @@ func (k *clock) turn() {
 			}
 		}
 	}
+	done = true
+}
+
+// wind arms the timer for the next list that is not empty.
+func (k *clock) wind() {
 	if k.armed == 0 {
 		k.timer.Stop()
+		return
 	}
+	at := k.now + 1
+	for len(k.lists[at%ticks]) == 0 {
+		at++
+	}
+	k.arm(at)
 }

@@ -45,7 +45,7 @@ func (c *Conn) pong(payload []byte) {
 		return
 	}
 	c.ponged = late
-	c.say(opPong, payload)
+	c.say(byte(opPong)|bitFin, payload)
 }
 
 // Close begins the end: it sends a close frame behind what is queued, past the
@@ -77,7 +77,7 @@ func (c *Conn) Close(code Code, reason string) {
 // peer is left without.
 func (c *Conn) goodbye(code Code, reason string) {
 	var p [maxControl]byte
-	c.say(opClose, appendClose(p[:0], code, reason))
+	c.say(byte(opClose)|bitFin, appendClose(p[:0], code, reason))
 }
 
 // closed hears the peer's close frame.
@@ -139,6 +139,10 @@ func (c *Conn) ended(err error) {
 		c.in = nil
 	}
 	c.phase = over
+	if w := c.writer; w != nil {
+		c.writer = nil
+		w.drop()
+	}
 	switch {
 	case c.opened:
 		l.ep.counts.open.Add(-1)

@@ -50,23 +50,27 @@ func newWriter(level int, bits uint8) *flate.Writer {
 // append appends p to dst, compressed with what went before it, as the payload of
 // a message (RFC 7692, 7.2.1).
 func (d *deflater) append(dst, p, before []byte, bits uint8) []byte {
-	w := d.writers[bits]
-	if w == nil {
-		w = newWriter(d.level, bits)
-		d.writers[bits] = w
-	}
+	w := d.borrow(bits)
 	d.out.data = dst
 	w.ResetDict(&d.out, before)
-	_, err := w.Write(p)
-	if err == nil {
-		err = w.Flush()
-	}
-	if err != nil {
-		panic(err) // An appender does not fail.
-	}
+	_, _ = w.Write(p) // An appender does not fail.
+	_ = w.Flush()
+	d.giveBack(w, bits)
 	dst, d.out.data = d.out.data, nil
 	return cutTail(dst)
 }
+
+// borrow takes the compressor for a window, or makes another.
+func (d *deflater) borrow(bits uint8) *flate.Writer {
+	w := d.writers[bits]
+	if d.writers[bits] = nil; w == nil {
+		w = newWriter(d.level, bits)
+	}
+	return w
+}
+
+// giveBack keeps one compressor for each window.
+func (d *deflater) giveBack(w *flate.Writer, bits uint8) { d.writers[bits] = w }
 
 // flushTail is what a flush ends with, and what is not sent.
 var flushTail = []byte{0x00, 0x00, 0xff, 0xff}
@@ -77,6 +81,10 @@ func cutTail(p []byte) []byte { return bytes.TrimSuffix(p, flushTail) }
 // It is admitted before the compressor sees it, and queued with certainty then:
 // else the peer's window and ours would differ from there on.
 func (c *Conn) sendDeflated(op Op, p []byte) conn.Status {
+	if c.windows.sendTakeover { // The peer must see what the window has seen.
+		c.conn.Keep(true)
+		defer c.conn.Keep(false)
+	}
 	return c.conn.Encode(headerLen(len(p), c.lane.ep.client)+len(p), func(dst []byte) ([]byte, error) {
 		return c.encode(dst, op, p), nil
 	})
@@ -91,11 +99,7 @@ func (c *Conn) encode(dst []byte, op Op, p []byte) []byte {
 		dst = l.bytes(size)
 	}
 	dst = dst[:at]
-	var before []byte
-	if w.sendTakeover {
-		before = w.sent.data
-	}
-	dst = l.deflate().append(dst, p, before, w.sendBits)
+	dst = l.deflate().append(dst, p, w.context(), w.sendBits)
 	first := byte(op) | bitFin
 	if len(dst)-at < len(p) {
 		first |= bitRSV1
@@ -127,6 +131,8 @@ type inflater struct {
 	out    []byte
 }
 
+func newInflater() *inflater { return &inflater{reader: flate.NewReader(bytes.NewReader(nil))} }
+
 // endTail is put behind a message: what the sender has cut off, and an empty last
 // block, at which the reader ends.
 var endTail = []byte{0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff}
@@ -142,7 +148,7 @@ const freeOutput = 1 << 20
 func (c *Conn) inflate(op Op, p []byte) {
 	l, w := c.lane, c.windows
 	if l.inflater == nil {
-		l.inflater = &inflater{reader: flate.NewReader(bytes.NewReader(nil))}
+		l.inflater = newInflater()
 	}
 	var before []byte
 	if w.recvTakeover {

@@ -32,7 +32,7 @@ type Config struct {
 	// the connection is closed without an answer. Default 5 s.
 	CloseTimeout time.Duration
 	// PingAfter is after how long a silence the peer is sent a ping: between
-	// seven eighths of it and the whole, so that the pings of many connections
+	// three quarters of it and the whole, so that the pings of many connections
 	// are spread. Default 0: never.
 	PingAfter time.Duration
 	// PongWithin is how long the peer may then stay silent before it is given up.

@@ -26,6 +26,7 @@ type Conn struct {
 	hooks   *hooks
 	in      *inbound // while a frame or a message is unfinished
 	windows *windows // with compression
+	writer  *Writer  // while a message is being written
 	last    *last    // from the close on
 	asked   *asked   // of a client, until the handshake is done
 	user    any
@@ -125,5 +126,5 @@ func (c *Conn) beat() {
 func (c *Conn) patience() uint32 {
 	k := &c.lane.clock
 	silence := k.ticksOf(c.lane.ep.cfg.PingAfter)
-	return silence - uint32(uint64(silence/8)*(c.ID()*0x9e3779b97f4a7c15>>48)>>16)
+	return silence - uint32(uint64(silence/4)*(c.ID()*0x9e3779b97f4a7c15>>48)>>16)
 }

@@ -74,6 +74,14 @@ type windows struct {
 	sent, received window
 }
 
+// context returns what precedes the next message that is sent.
+func (w *windows) context() []byte {
+	if w.sendTakeover {
+		return w.sent.data
+	}
+	return nil
+}
+
 // window is the end of what went one way: what the other side's decompressor can
 // still refer to. It grows up to its size as it is filled.
 type window struct {
@@ -91,7 +99,7 @@ func (w *window) add(p []byte, bits uint8) {
 		w.data = w.data[:copy(w.data, w.data[over:])]
 	}
 	if need := len(w.data) + len(p); need > cap(w.data) {
-		data := make([]byte, len(w.data), min(size, max(2*need, 512)))
+		data := make([]byte, len(w.data), min(size, max(need+need/4, 256)))
 		copy(data, w.data)
 		w.data = data
 	}

@@ -336,7 +336,7 @@ func TestDeflateRefused(t *testing.T) {
 // up at the limit, or when it is out of proportion.
 func TestBomb(t *testing.T) {
 	bomb := &squeezer{}
-	packed := bomb.message(t, bin(strings.Repeat("\x00", 16<<20)))
+	packed := bomb.message(t, bin(strings.Repeat("\x00", 6<<20)))
 	for _, tc := range []struct {
 		name  string
 		limit int
@@ -355,7 +355,7 @@ func TestBomb(t *testing.T) {
 			r.turns(50)
 			runtime.ReadMemStats(&after)
 			r.want(bye(1009))
-			if n := after.TotalAlloc - before.TotalAlloc; n > 20<<20 {
+			if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
 				t.Errorf("%d bytes for a bomb", n)
 			}
 			if s := r.server.Stats(); s.TooBig != 1 {

@@ -76,7 +76,7 @@ func (c *Conn) wholeFrame(in *buf.Buf) int {
 	p := in.Bytes()
 	n := parseHeader(p, &h)
 	if n < 0 {
-		c.fail(errLength)
+		c.misshapen(&h, 0)
 		return 0
 	}
 	if n == 0 || h.length > uint64(len(p)-n) || !h.fin && !h.op.control() {
@@ -124,36 +124,45 @@ func (c *Conn) deliver(m Message) {
 	l.message = Message{}
 }
 
-// judge looks at a header. op is that of the message that has begun, or 0.
+// judge looks at a header, in the order of its bytes, so that the answer is the same
+// however it came. op is that of the message that has begun, or 0.
 func (c *Conn) judge(h *header, op Op) *failure {
 	switch {
-	case h.masked == c.lane.ep.client:
-		if h.masked {
-			return errMasked
-		}
-		return errUnmasked
 	case h.rsv != 0 && (h.rsv != bitRSV1 || c.windows == nil || h.op != Text && h.op != Binary):
 		return errReserved
-	case h.op.control():
-		switch {
-		case h.op > opPong:
-			return errOpcode
-		case h.length > maxControl:
-			return errControlLong
-		case !h.fin:
-			return errControlPart
-		}
-		return nil
-	case h.op > Binary:
+	case h.op > opPong, h.op > Binary && !h.op.control():
 		return errOpcode
+	case h.op.control() && !h.fin:
+		return errControlPart
 	case h.op == opContinuation && op == 0:
 		return errContinuation
-	case h.op != opContinuation && op != 0:
+	case (h.op == Text || h.op == Binary) && op != 0:
 		return errInterrupted
+	case h.masked && c.lane.ep.client:
+		return errMasked
+	case !h.masked && !c.lane.ep.client:
+		return errUnmasked
+	case h.op.control():
+		if h.length > maxControl {
+			return errControlLong
+		}
 	case h.length > uint64(c.lane.ep.cfg.MaxMessage):
 		return errTooBig
 	}
 	return nil
+}
+
+// misshapen refuses a header with a length in the wrong form, unless something is
+// wrong before that.
+func (c *Conn) misshapen(h *header, op Op) {
+	err := errLength
+	if h.length = 0; h.op.control() {
+		h.length = maxControl + 1
+	}
+	if before := c.judge(h, op); before != nil {
+		err = before
+	}
+	c.fail(err)
 }
 
 // partOfFrame takes what there is of a frame.
@@ -199,7 +208,7 @@ func (c *Conn) beginFrame(in *buf.Buf) int {
 	n := parseHeader(p, h)
 	switch {
 	case n < 0:
-		c.fail(errLength)
+		c.misshapen(h, b.op)
 		return 0
 	case n == 0 && was == 0:
 		b.have = uint8(copy(b.part[:], p))

@@ -15,7 +15,8 @@ import (
 //
 // Ownership: p is lent until Send returns.
 func (c *Conn) Send(op Op, p []byte) conn.Status {
-	if s := c.admit(op); s != conn.Queued {
+	checkOp(op)
+	if s := c.admit(); s != conn.Queued {
 		return s
 	}
 	if c.windows != nil && len(p) >= c.lane.ep.cfg.Deflate.Threshold {
@@ -24,14 +25,20 @@ func (c *Conn) Send(op Op, p []byte) conn.Status {
 	return c.frame(byte(op)|bitFin, p)
 }
 
-// admit answers for messages as long as the WebSocket, rather than its queue, has
-// the say.
-func (c *Conn) admit(op Op) conn.Status {
+func checkOp(op Op) {
 	if op != Text && op != Binary {
 		panic(fmt.Sprintf("ws: a message of opcode %d, %v", op, op))
 	}
-	if c.phase != open {
+}
+
+// admit answers for messages as long as the WebSocket, rather than its queue, has
+// the say.
+func (c *Conn) admit() conn.Status {
+	switch {
+	case c.phase != open:
 		return conn.Closed
+	case c.writer != nil:
+		return conn.Rejected
 	}
 	return conn.Queued
 }
@@ -69,7 +76,7 @@ func (l *lane) appendMasked(dst []byte, first byte, p []byte) []byte {
 // and the message is empty then: nothing is copied, but what may be behind it in
 // the block.
 func (c *Conn) SendReceived(m *Message) conn.Status {
-	if s := c.admit(m.Op); s != conn.Queued {
+	if s := c.admit(); s != conn.Queued {
 		return s
 	}
 	size := len(m.data)
@@ -132,14 +139,15 @@ func (c *Conn) Ping(payload []byte) conn.Status {
 	return c.frame(byte(opPing)|bitFin, payload[:min(len(payload), maxControl)])
 }
 
-// say queues a control frame, past the limit of the queue if need be.
-func (c *Conn) say(op Op, payload []byte) conn.Status {
+// say queues a frame of at most maxControl bytes, past the limit of the queue if
+// need be.
+func (c *Conn) say(first byte, payload []byte) conn.Status {
 	l := c.lane
 	p := l.control[:0]
 	if l.ep.client {
-		p = l.appendMasked(p, byte(op)|bitFin, payload)
+		p = l.appendMasked(p, first, payload)
 	} else {
-		n := putHeader(l.control[:], byte(op)|bitFin, len(payload), false, 0)
+		n := putHeader(l.control[:], first, len(payload), false, 0)
 		p = append(l.control[:n], payload...)
 	}
 	return c.conn.WriteReserved(p)

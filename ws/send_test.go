@@ -1,0 +1,552 @@
+package ws_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/ws"
+)
+
+// TestAnswers holds the four answers, in framed bytes, and the hooks of the queue.
+func TestAnswers(t *testing.T) {
+	var log []string
+	h := &ws.Funcs{
+		Full:  func(c *ws.Conn) { log = append(log, fmt.Sprint("full ", c.Pending())) },
+		Drain: func(c *ws.Conn) { log = append(log, fmt.Sprint("drain ", c.Pending())) },
+	}
+	r := (*rig)(nil)
+	h.Open = func(c *ws.Conn) { r.c = c; r.opens++ }
+	h.Close = func(_ *ws.Conn, err *ws.CloseError) { r.closed = err; r.closes++ }
+	r = newRig(t, options{handler: h, window: 200, below: conn.Config{HighWater: 100, LowWater: 20, Limit: 150}})
+	r.peer.Feed(handshake())
+	r.turns(3)
+	r.read = len(r.got()) // Nothing is read yet.
+	fill := make([]byte, 200-r.peer.Waiting()-2)
+	r.c.Send(ws.Binary, fill)
+	r.turns(3)
+	if r.c.Pending() != 0 || r.peer.Waiting() != 200 {
+		t.Fatalf("%d pending, %d with the peer", r.c.Pending(), r.peer.Waiting())
+	}
+	log = nil
+	var answers []conn.Status
+	for range 5 {
+		answers = append(answers, r.c.Send(ws.Text, make([]byte, 48)))
+	}
+	if fmt.Sprint(answers) != "[queued full full rejected rejected]" || r.c.Pending() != 150 || fmt.Sprint(log) != "[full 100]" {
+		t.Fatalf("answers %v, %d pending, hooks %v", answers, r.c.Pending(), log)
+	}
+	if s := r.c.Conn().Stats(); s.Rejected != 2 || s.RejectedBytes != 100 {
+		t.Errorf("stats %+v", s)
+	}
+	// A ping that comes now is answered past the limit, once; the close frame too.
+	r.feed(ping("one"), ping("two"))
+	if r.c.Pending() != 155 {
+		t.Errorf("%d pending behind two pings", r.c.Pending())
+	}
+	r.c.Close(4000, strings.Repeat("r", 200))
+	if r.c.Pending() != 155+127 || r.c.Send(ws.Text, nil) != conn.Closed {
+		t.Errorf("%d pending behind a close", r.c.Pending())
+	}
+	r.peer.AutoRead(true)
+	r.turns(3)
+	if fmt.Sprint(log) != "[full 100 drain 0]" {
+		t.Errorf("hooks %v", log)
+	}
+	r.read = 129 // Behind the answer to the handshake.
+	got, _ := decode(t, false, r.got())
+	if n := len(got); n != 6 || got[4].op != 10 || got[4].data != "one" || got[5].op != 8 || len(got[5].data) != 125 {
+		t.Errorf("got %v", got)
+	}
+	r.feed(bye(4000))
+	r.gone()
+	r.wantClose(4000, false, true)
+}
+
+// TestPrepared holds that one message goes to peers with and without compression,
+// and leaves the windows of those with takeover as they must be.
+func TestPrepared(t *testing.T) {
+	for _, headers := range [][]string{
+		{"X: y"}, {offerAll}, {offerAll + "; server_no_context_takeover"}, {"Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=9"},
+	} {
+		r := dialed(t, options{cfg: ws.Config{Deflate: everything}}, headers...)
+		bits := 15
+		if strings.Contains(headers[0], "bits=9") {
+			bits = 9
+		}
+		out := &stretcher{takeover: !strings.Contains(headers[0], "server_no"), bits: bits}
+		long := ws.Prepare(ws.Text, []byte(sentence(1, 3000)))
+		short := ws.Prepare(ws.Binary, []byte("short"))
+		noise := make([]byte, 500)
+		for i := range noise {
+			noise[i] = byte(r.rng.Uint32())
+		}
+		random := ws.Prepare(ws.Binary, noise)
+		for range 3 {
+			for _, m := range []*ws.Prepared{long, short, random, long} {
+				if s := r.c.SendPrepared(m); s != conn.Queued {
+					t.Fatal(s)
+				}
+			}
+			r.c.Send(ws.Text, []byte(sentence(2, 2000)))
+			r.turns(3)
+			r.wantInflated(out, text(sentence(1, 3000)), bin("short"), bin(string(noise)), text(sentence(1, 3000)), text(sentence(2, 2000)))
+		}
+		if long.Op() != ws.Text || long.Len() != 3000 {
+			t.Errorf("%v of %d bytes", long.Op(), long.Len())
+		}
+		if want := map[bool]int{true: 9, false: 0}[r.c.Compressed()]; out.deflated != want {
+			t.Errorf("%q: %d came compressed, want %d", headers, out.deflated, want)
+		}
+		r.gone()
+	}
+	r := dialing(t, options{cfg: ws.Config{Deflate: everything}}, "Sec-WebSocket-Extensions: permessage-deflate")
+	r.turns(3)
+	r.c.SendPrepared(ws.Prepare(ws.Text, []byte(sentence(1, 3000))))
+	r.turns(3)
+	r.wantInflated(&stretcher{takeover: true, bits: 15}, text(sentence(1, 3000)))
+	r.gone()
+}
+
+// TestJSON holds both helpers.
+func TestJSON(t *testing.T) {
+	r := (*rig)(nil)
+	h := &ws.Funcs{
+		Message: func(c *ws.Conn, m *ws.Message) {
+			var v struct{ A int }
+			if err := m.JSON(&v); err != nil {
+				t.Error(err)
+			}
+			v.A++
+			if s, err := c.SendJSON(v); s != conn.Queued || err != nil {
+				t.Error(s, err)
+			}
+			if s, err := c.SendJSON(math.NaN()); s != conn.Rejected || err == nil {
+				t.Error(s, err)
+			}
+			c.Close(ws.Normal, "")
+			if s, err := c.SendJSON(math.NaN()); s != conn.Closed || err != nil {
+				t.Error(s, err)
+			}
+		},
+	}
+	r = dialed(t, options{handler: h})
+	r.feed(text(`{"A": 1}`))
+	r.want(text(`{"A":2}`), bye(1000))
+	r.gone()
+}
+
+// TestWriter sends messages in fragments, with other sends tried between.
+func TestWriter(t *testing.T) {
+	for _, headers := range []string{"X: y", offerAll, offerAll + "; server_no_context_takeover"} {
+		r := dialed(t, options{cfg: ws.Config{Deflate: everything}, window: 1 << 20}, headers)
+		out := &stretcher{takeover: !strings.Contains(headers, "server_no"), bits: 15}
+		deflated := r.c.Compressed()
+		var want []frame
+		for i := range 5 {
+			r.c.Send(ws.Text, []byte(sentence(i, 300)))
+			want = append(want, text(sentence(i, 300)))
+			w, err := r.c.NewWriter(ws.Text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.c.NewWriter(ws.Text); err != ws.ErrWriting {
+				t.Errorf("a second writer: %v", err)
+			}
+			var all strings.Builder
+			for j := range i * 20 {
+				piece := sentence(i*100+j, 1+j*37)
+				if n, err := w.Write([]byte(piece)); n != len(piece) || err != nil {
+					t.Fatal(n, err)
+				}
+				all.WriteString(piece)
+				if r.c.Send(ws.Text, []byte("no")) != conn.Rejected {
+					t.Error("a message inside another was taken")
+				}
+				if j%7 == 0 {
+					r.c.Ping([]byte("between"))
+					if err := w.Flush(); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write([]byte("x")); err != conn.ErrClosed || w.Close() != conn.ErrClosed {
+				t.Errorf("after Close: %v", err)
+			}
+			want = append(want, text(all.String()))
+		}
+		r.turns(5)
+		frames, rest := decode(t, false, r.got())
+		if len(rest) > 0 {
+			t.Fatalf("% x behind", rest)
+		}
+		var got []frame
+		parts := 0
+		for _, f := range frames {
+			switch {
+			case f.op == 9:
+				continue
+			case f.op == 0:
+				if f.rsv != 0 {
+					t.Errorf("a continuation with reserved bits: %v", f)
+				}
+				parts++
+				got[len(got)-1].data += f.data
+				if got[len(got)-1].part = f.part; !f.part {
+					got[len(got)-1] = out.message(t, got[len(got)-1])
+				}
+				continue
+			}
+			if !f.part {
+				f = out.message(t, f)
+			}
+			got = append(got, f)
+		}
+		if !equalFrames(got, want) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+		if parts < 20 || deflated && out.deflated < 9 {
+			t.Errorf("%d parts, %d deflated", parts, out.deflated)
+		}
+		r.gone()
+	}
+}
+
+// TestWriterFollowsMarks has a writer stop at Full and go on at Drain, and not lose
+// what was refused.
+func TestWriterFollowsMarks(t *testing.T) {
+	for _, headers := range []string{"X: y", offerAll} {
+		var w *ws.Writer
+		r := (*rig)(nil)
+		var all strings.Builder
+		refused := 0
+		write := func(c *ws.Conn) {
+			for all.Len() < 150000 && !c.IsFull() {
+				piece := fmt.Sprintf("%x ", r.rng.Uint64())
+				_, err := w.Write([]byte(piece))
+				switch err {
+				case nil:
+					all.WriteString(piece)
+				case conn.ErrSendBufferFull:
+					refused++
+				default:
+					t.Fatal(err)
+				}
+			}
+			if all.Len() >= 150000 && w != nil {
+				if err := w.Close(); err == nil {
+					w = nil
+				} else if err != conn.ErrSendBufferFull {
+					t.Fatal(err)
+				}
+			}
+		}
+		h := &ws.Funcs{Drain: func(c *ws.Conn) { write(c) }}
+		r = dialed(t, options{handler: h, window: 300, cfg: ws.Config{Deflate: everything}, below: conn.Config{HighWater: 500, LowWater: 100, Limit: 800}}, headers)
+		r.peer.AutoRead(false)
+		c := (*ws.Conn)(nil)
+		// The rig's own handler was replaced: find the connection by a message.
+		h.Message = func(k *ws.Conn, _ *ws.Message) { c = k; w, _ = k.NewWriter(ws.Text); write(k) }
+		r.feed(text("go"))
+		for range 3000 {
+			r.peer.ReadAll()
+			r.turns(2)
+			if w == nil && c.Pending() == 0 {
+				break
+			}
+			if w != nil && !c.IsFull() {
+				write(c)
+			}
+		}
+		r.peer.ReadAll()
+		frames, rest := decode(t, false, r.got())
+		whole := frame{op: 1}
+		for i, f := range frames {
+			whole.rsv |= f.rsv
+			whole.data += f.data
+			if f.part != (i < len(frames)-1) || f.op != map[bool]byte{true: 1, false: 0}[i == 0] {
+				t.Fatalf("frame %d of %d: %v", i, len(frames), f)
+			}
+		}
+		if whole = (&stretcher{bits: 15}).message(t, whole); len(rest) > 0 || whole.data != all.String() {
+			t.Fatalf("%d bytes of %d came", len(whole.data), all.Len())
+		}
+		if s := c.Conn().Stats(); s.Full < 9 || s.Full != s.Drain {
+			t.Errorf("%q: %d fulls, %d drains, %d refused %d", headers, s.Full, s.Drain, refused, len(frames))
+		}
+		r.gone()
+	}
+}
+
+// TestSendInsideOnFull sends compressed messages and writes others from OnFull,
+// which runs inside a send: the windows stay in step.
+func TestSendInsideOnFull(t *testing.T) {
+	r := (*rig)(nil)
+	depth := 0
+	var want []frame
+	h := &ws.Funcs{}
+	h.Full = func(c *ws.Conn) {
+		depth++
+		if err := c.Conn().SetMarks(conn.Marks{High: c.Pending() + 4000, Limit: c.Pending() + 8000}); err != nil {
+			t.Error(err)
+		}
+		w, err := c.NewWriter(ws.Text)
+		if err != nil {
+			return // Inside a writer's own write.
+		}
+		s := sentence(depth, 700)
+		_, _ = w.Write([]byte(s[:300]))
+		_, _ = w.Write([]byte(s[300:]))
+		_ = w.Close()
+		want = append(want, text(s))
+		c.Send(ws.Text, []byte(sentence(depth, 400)))
+		want = append(want, text(sentence(depth, 400)))
+		c.SendPrepared(ws.Prepare(ws.Text, []byte(sentence(depth+1, 400))))
+		want = append(want, text(sentence(depth+1, 400)))
+	}
+	c := (*ws.Conn)(nil)
+	h.Message = func(k *ws.Conn, _ *ws.Message) { c = k }
+	r = dialed(t, options{handler: h, window: 64, cfg: ws.Config{Deflate: everything}, below: conn.Config{HighWater: 300}}, offerAll)
+	r.feed(text("find me"))
+	r.peer.AutoRead(false)
+	for i := range 40 {
+		f := text(sentence(i, 600))
+		at := len(want)
+		var s conn.Status
+		if i%2 == 0 {
+			s = c.Send(ws.Text, []byte(f.data))
+		} else {
+			s = c.SendPrepared(ws.Prepare(ws.Text, []byte(f.data)))
+		}
+		if s <= conn.Full {
+			want = append(want[:at], append([]frame{f}, want[at:]...)...)
+		}
+	}
+	r.peer.AutoRead(true)
+	r.settle("flush", func() bool { return c.Pending() == 0 })
+	if depth == 0 {
+		t.Fatal("never full")
+	}
+	out := &stretcher{takeover: true, bits: 15}
+	frames, _ := decode(t, false, r.got())
+	var got []frame
+	for _, f := range frames {
+		if f.op == 0 {
+			last := &got[len(got)-1]
+			last.data, last.part = last.data+f.data, f.part
+		} else {
+			got = append(got, f)
+		}
+		if !f.part {
+			got[len(got)-1] = out.message(t, got[len(got)-1])
+		}
+	}
+	if !equalFrames(got, want) {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+	r.gone()
+}
+
+// TestRef holds what other goroutines can do, in the order of their calls.
+func TestRef(t *testing.T) {
+	for _, headers := range []string{"X: y", offerAll} {
+		r := dialed(t, options{cfg: ws.Config{Deflate: everything}, window: 1 << 20}, headers)
+		ref := r.c.Ref()
+		if ref.ID() != r.c.ID() {
+			t.Error("another ID")
+		}
+		m := ws.Prepare(ws.Text, []byte(sentence(3, 500)))
+		done := make(chan string)
+		go func() {
+			ref.Send(ws.Text, []byte(sentence(1, 1000)))
+			ref.Send(ws.Binary, []byte("b"))
+			ref.SendPrepared(m)
+			err := ref.SendBlock(context.Background(), ws.Text, []byte(sentence(2, 1000)))
+			ref.Do(func(c *ws.Conn) { c.Send(ws.Text, []byte("did")) })
+			ref.Close(4001, "enough")
+			ref.Send(ws.Text, []byte("too late"))
+			done <- fmt.Sprint(err)
+		}()
+		if err := <-done; err != "<nil>" {
+			t.Error(err)
+		}
+		r.turns(5)
+		r.wantInflated(&stretcher{takeover: true, bits: 15}, text(sentence(1, 1000)), bin("b"), text(sentence(3, 500)), text(sentence(2, 1000)), text("did"), bye(4001))
+		r.feed(bye(4001))
+		r.gone()
+		if s := ref.Send(ws.Text, []byte("gone")); s != conn.Closed {
+			t.Error(s)
+		}
+	}
+	var zero ws.Ref
+	if s := zero.Send(ws.Text, nil); s != conn.Closed || zero.ID() != 0 || zero.Pending() != 0 || zero.Do(func(*ws.Conn) {}) {
+		t.Error("the zero Ref does something")
+	}
+	zero.Close(ws.Normal, "")
+	zero.Abort()
+}
+
+// TestRefIsBounded holds that a goroutine which outruns the loop is refused, in
+// framed bytes, and that what is dropped on the loop is told.
+func TestRefIsBounded(t *testing.T) {
+	var told []string
+	r := dialed(t, options{below: conn.Config{HighWater: 1000}})
+	h := r.echo()
+	h.Error = func(_ *ws.Conn, err error) {
+		var se *conn.SendError
+		if errors.As(err, &se) {
+			told = append(told, fmt.Sprint(se.Messages, se.Bytes, errors.Is(err, conn.ErrSendBufferFull), errors.Is(err, conn.ErrClosed)))
+		}
+	}
+	r.c.SetHandler(h)
+	ref := r.c.Ref()
+	for i := range 12 {
+		want := conn.Queued
+		if i >= 9 {
+			want = conn.Full
+		}
+		if i >= 10 {
+			want = conn.Rejected
+		}
+		if s := ref.Send(ws.Text, make([]byte, 98)); s != want {
+			t.Errorf("message %d: %v", i, s)
+		}
+	}
+	if ref.Pending() != 1000 {
+		t.Errorf("%d pending", ref.Pending())
+	}
+	r.turns(3)
+	if got, _ := decode(t, false, r.got()); len(got) != 10 {
+		t.Errorf("%d came", len(got))
+	}
+	w, _ := r.c.NewWriter(ws.Text)
+	ref.Send(ws.Text, []byte("inside"))
+	r.turns(2)
+	_ = w.Close()
+	r.c.Close(ws.Normal, "")
+	ref.Send(ws.Text, []byte("behind"))
+	r.turns(2)
+	if got := fmt.Sprint(told); got != "[2 200 true false 1 6 true false 1 6 false true]" {
+		t.Errorf("told %s", got)
+	}
+	r.gone()
+}
+
+// TestSendOfNoMessage holds that control frames are no messages.
+func TestSendOfNoMessage(t *testing.T) {
+	for _, op := range []ws.Op{0, 3, 8, 9, 10} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%v was sent", op)
+				}
+			}()
+			ws.Prepare(op, nil)
+		}()
+	}
+}
+
+// TestDropOldest drops whole messages, and neither the handshake nor what a
+// decompressor has to see.
+func TestDropOldest(t *testing.T) {
+	for _, headers := range []string{"X: y", offerAll} {
+		r := newRig(t, options{cfg: ws.Config{Deflate: everything}, window: 16, below: conn.Config{HighWater: 3000, SlowPeer: conn.DropOldest}})
+		h := r.echo()
+		var want []string
+		taken := 0
+		h.Open = func(c *ws.Conn) {
+			r.c = c
+			r.opens++
+			for i := range 100 {
+				f := sentence(i, 200)
+				if c.Send(ws.Text, []byte(f)) <= conn.Full {
+					taken++
+					want = append(want, f)
+				}
+			}
+			w, _ := c.NewWriter(ws.Binary)
+			_, _ = w.Write(bytes.Repeat([]byte("w"), 100))
+			_ = w.Close()
+		}
+		// The rig has been given its handler already: all the same one.
+		*r.funcs = *h
+		r.peer.Feed(handshake(headers))
+		r.turns(3)
+		r.peer.AutoRead(true)
+		r.settle("flush", func() bool { return r.c.Pending() == 0 })
+		_, p, ok := bytes.Cut(r.got(), []byte("\r\n\r\n"))
+		if !ok {
+			t.Fatal("the answer to the handshake was dropped")
+		}
+		frames, rest := decode(t, false, p)
+		out := &stretcher{takeover: true, bits: 15}
+		at := 0
+		for _, f := range frames {
+			if f.op != 1 {
+				continue
+			}
+			f = out.message(t, f)
+			for at < len(want) && want[at] != f.data {
+				at++
+			}
+			if at == len(want) {
+				t.Fatalf("%v came, and was not sent, or not in this order", f)
+			}
+		}
+		switch n := len(frames); {
+		case len(rest) > 0, n < 10, headers == "X: y" && (n > 50 || taken != 100), headers != "X: y" && n != taken+1:
+			t.Errorf("%q: %d frames came of %d, % x behind them", headers, n, taken+1, rest)
+		}
+		r.gone()
+	}
+}
+
+// TestFlushRefused holds that what a compressor has made, and the queue has
+// refused, goes with the next fragment.
+func TestFlushRefused(t *testing.T) {
+	r := dialed(t, options{cfg: ws.Config{Deflate: everything}, window: 300, below: conn.Config{HighWater: 100, Limit: 120}}, offerAll)
+	r.peer.AutoRead(false)
+	w, err := r.c.NewWriter(ws.Text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte(sentence(1, 500))); err != nil {
+		t.Fatal(err)
+	}
+	for r.c.Ping([]byte("0123456789")) <= conn.Full {
+	}
+	if err := w.Flush(); err != conn.ErrSendBufferFull {
+		t.Fatalf("Flush: %v", err)
+	}
+	if _, err := w.Write([]byte("refused")); err != conn.ErrSendBufferFull {
+		t.Fatalf("Write: %v", err)
+	}
+	r.peer.AutoRead(true)
+	r.turns(5)
+	if _, err := w.Write([]byte(sentence(2, 500))); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.turns(5)
+	got, _ := decode(t, false, r.got())
+	got = slices.DeleteFunc(got, func(f frame) bool { return f.op == 9 })
+	for _, f := range got[1:] {
+		got[0].data += f.data
+	}
+	got[0].part = false
+	if got[0] = (&stretcher{bits: 15}).message(t, got[0]); got[0].data != sentence(1, 500)+sentence(2, 500) {
+		t.Errorf("got %v", got[0])
+	}
+	r.gone()
+}

@@ -1,0 +1,270 @@
+package ws_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/penstock-go/penstock/aio/aiotest"
+	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/ws"
+)
+
+// actor is a handler that does something of everything, and knows what the peer
+// must come to see of it.
+type actor struct {
+	r       *rig
+	c       *ws.Conn
+	sent    []frame // messages that were taken, in order
+	got     []frame // messages that came
+	w       *ws.Writer
+	half    frame // what w has written
+	isFull  bool
+	closes  int
+	closed  *ws.CloseError
+	refused int
+}
+
+func (a *actor) OnOpen(c *ws.Conn) { a.c = c }
+
+func (a *actor) OnMessage(c *ws.Conn, m *ws.Message) {
+	f := frame{op: byte(m.Op), data: string(m.Bytes())}
+	a.got = append(a.got, f)
+	switch a.r.rng.IntN(4) {
+	case 0:
+		at := len(a.sent)
+		a.sent = append(a.sent, f) // Before: a hook inside may send more.
+		if c.SendReceived(m) >= conn.Rejected {
+			a.refused++
+			a.sent = append(a.sent[:at], a.sent[at+1:]...)
+		}
+	case 1:
+		c.Conn().PauseRead()
+	default:
+		a.act()
+	}
+}
+
+func (a *actor) OnFull(c *ws.Conn) {
+	if a.isFull {
+		a.r.t.Error("two Fulls without a Drain")
+	}
+	if a.isFull = true; a.r.rng.IntN(3) == 0 {
+		a.act()
+	}
+}
+
+func (a *actor) OnDrain(*ws.Conn) {
+	if !a.isFull {
+		a.r.t.Error("a Drain without a Full")
+	}
+	a.isFull = false
+	for range a.r.rng.IntN(4) {
+		a.act()
+	}
+}
+
+func (a *actor) OnClose(_ *ws.Conn, err *ws.CloseError) {
+	a.closes++
+	a.closed = err
+}
+
+// send sends a message in one of the ways.
+func (a *actor) send(f frame) {
+	at := len(a.sent)
+	a.sent = append(a.sent, f) // Before: a hook may send more.
+	var s conn.Status
+	op, p := ws.Op(f.op), []byte(f.data)
+	if a.r.rng.IntN(2) == 0 {
+		s = a.c.Send(op, p)
+	} else {
+		s = a.c.SendPrepared(ws.Prepare(op, p))
+	}
+	if s >= conn.Rejected {
+		a.refused++
+		a.sent = append(a.sent[:at], a.sent[at+1:]...)
+	}
+}
+
+// act does something at random.
+func (a *actor) act() {
+	rng := a.r.rng
+	switch rng.IntN(9) {
+	case 0:
+		a.c.Ping([]byte("ping"))
+	case 5:
+		if a.w != nil {
+			_ = a.w.Flush()
+		}
+	case 1:
+		if a.w == nil {
+			if w, err := a.c.NewWriter(ws.Binary); err == nil {
+				a.w, a.half = w, frame{op: 2}
+			}
+		}
+	case 2, 3:
+		a.write()
+	case 4:
+		if w := a.w; w != nil {
+			a.w = nil
+			at := len(a.sent)
+			a.sent = append(a.sent, a.half)
+			if err := w.Close(); err != nil {
+				a.sent = append(a.sent[:at], a.sent[at+1:]...)
+				if a.refused++; err == conn.ErrSendBufferFull {
+					a.w = w
+				}
+			}
+		}
+	default:
+		f := frame{op: 1, data: sentence(rng.IntN(50), rng.IntN(1500))}
+		a.send(f)
+	}
+}
+
+func (a *actor) write() {
+	w := a.w
+	if w == nil {
+		return
+	}
+	piece := sentence(a.r.rng.IntN(50), 1+a.r.rng.IntN(3000))
+	was := len(a.half.data)
+	a.half.data += piece
+	switch _, err := w.Write([]byte(piece)); {
+	case err != nil && a.w == w:
+		a.half.data = a.half.data[:was] + a.half.data[was+len(piece):]
+		a.refused++
+	case err == nil && a.r.rng.IntN(3) == 0:
+		_ = w.Flush()
+	}
+}
+
+// TestSimulation runs a WebSocket with compression against a peer that reads as it
+// likes, on a kernel with misfortunes, until one of them closes. Whatever was taken
+// arrives, whole and in order; whatever was refused has left no trace.
+func TestSimulation(t *testing.T) {
+	simulate(t, func(t *testing.T, seed uint64) {
+		faults := aiotest.Config{
+			SplitRecv: 0.3, LateRecv: 0.2, FinalRecv: 0.1, NoBuffers: 0.05, ShortSend: 0.3, WouldBlock: 0.2, LateSend: 0.3,
+			LateCancel: 0.3, CancelRace: 0.3, SendBufferMin: 200, SendBufferMax: 4000,
+		}
+		if seed%5 == 0 {
+			faults.Reset = 0.001
+		}
+		a := &actor{}
+		r := newRig(t, options{
+			handler: a, faults: faults, seed: seed,
+			cfg:   ws.Config{Deflate: everything, PingAfter: 300 * time.Millisecond, PongWithin: 10 * time.Second},
+			below: conn.Config{HighWater: 1500, LowWater: 300, Limit: 2500, PauseOnFull: seed%3 == 0, CloseTimeout: time.Hour},
+		})
+		a.r = r
+		offer := offerAll
+		takeover := seed%2 == 0
+		switch {
+		case seed%4 == 1:
+			offer = "X: y"
+		case !takeover:
+			offer += "; server_no_context_takeover"
+		}
+		r.peer.Feed(handshake(offer))
+		r.settle("open", func() bool { return a.c != nil || r.peer.WasReset() })
+		said := a.speak()
+		r.peer.AutoRead(true)
+		if !r.peer.WasReset() {
+			a.c.Conn().ResumeRead()
+			a.c.Close(ws.Normal, "")
+			r.settle("close frame", func() bool { return r.peer.WasReset() || bytes.Contains(tail(r.peer.Received(), 40), []byte{0x88}) })
+			if !r.peer.WasReset() {
+				r.peer.Feed(encode(true, bye(1000)))
+			}
+		}
+		r.settle("end", func() bool {
+			if !r.peer.WasReset() && a.closes == 0 && a.c != nil {
+				a.c.Conn().ResumeRead() // Whoever is called last may have paused again.
+			}
+			return r.fake.OpenFDs() == 0
+		})
+		a.check(said, takeover)
+		r.finish()
+	})
+}
+
+func tail(p []byte, n int) []byte { return p[max(0, len(p)-n):] }
+
+// speak has both sides act for a while, and returns what the peer has said.
+func (a *actor) speak() (said []frame) {
+	r, in := a.r, &squeezer{takeover: true}
+	for range 150 {
+		if r.peer.WasReset() || a.closes > 0 {
+			return said
+		}
+		switch r.rng.IntN(6) {
+		case 0:
+			f := text(sentence(r.rng.IntN(50), r.rng.IntN(2000)))
+			said = append(said, f)
+			if r.rng.IntN(2) == 0 && a.c.Compressed() {
+				f = in.message(r.t, f)
+			}
+			r.peer.Feed(encode(true, cut(r.rng, f)...))
+		case 1, 2:
+			_, _ = r.peer.Read(make([]byte, r.rng.IntN(4000)))
+		case 3:
+			a.c.Conn().ResumeRead()
+		default:
+			a.act()
+		}
+		r.turns(r.rng.IntN(3))
+	}
+	return said
+}
+
+// check compares what came with what was sent.
+func (a *actor) check(said []frame, takeover bool) {
+	r, t := a.r, a.r.t
+	if a.closes > 1 || a.closes == 0 && a.c != nil {
+		t.Fatalf("closed %d times", a.closes)
+	}
+	whole := !r.peer.WasReset()
+	if len(a.got) > len(said) || !equalFrames(a.got, said[:len(a.got)]) {
+		t.Fatalf("heard %v of %v", a.got, said)
+	}
+	_, p, ok := bytes.Cut(r.peer.Received(), []byte("\r\n\r\n"))
+	if !ok {
+		return
+	}
+	frames, rest := decode(t, false, p)
+	out := &stretcher{takeover: takeover, bits: 15}
+	var got []frame
+	var open *frame
+	for i, f := range frames {
+		switch {
+		case f.op == 8:
+			if i != len(frames)-1 {
+				t.Fatalf("%v behind the close frame", frames[i+1:])
+			}
+		case f.op > 8:
+		case f.op == 0:
+			open.data, open.part = open.data+f.data, f.part
+			if !f.part {
+				got = append(got, out.message(t, *open))
+				open = nil
+			}
+		case f.part:
+			open = &f
+		default:
+			got = append(got, out.message(t, f))
+		}
+	}
+	if n := len(got); n > len(a.sent) || !equalFrames(got, a.sent[:n]) || whole && (n != len(a.sent) || len(rest) > 0) {
+		t.Fatalf("the peer has %d messages of %d, % x behind them; closed with %v", n, len(a.sent), rest, a.closed)
+	}
+	if whole && !a.closed.Clean {
+		t.Errorf("closed with %+v", a.closed)
+	}
+	var ce *conn.CloseError
+	if !whole && !errors.As(a.closed, &ce) && !errors.Is(a.closed, io.EOF) && !a.closed.Clean {
+		t.Errorf("reset, and closed with %+v", a.closed)
+	}
+}
