@@ -39,9 +39,9 @@ type acceptor struct {
 	canceled bool // the operation is being cancelled
 	paused   bool
 	stopping bool
-	hard     bool // the loop ends at once, and so does who is still accepted
 	gone     bool
 
+	knocked bool // somebody waits to be accepted, as the last Poll has told
 	waiting bool // for a place
 	place   bool // has one, for the next to be accepted
 	touched bool // will be flushed
@@ -150,7 +150,7 @@ func (a *acceptor) Complete(_ *reactor.Loop, done *aio.Completion) {
 			a.refused(done.Err())
 		}
 	case done.Kind == aio.Poll:
-		a.turn = 0
+		a.knocked, a.turn = true, 0
 		a.touch()
 	default:
 		a.backoff = 0
@@ -180,7 +180,7 @@ func (a *acceptor) accept(fd int) {
 func (a *acceptor) serve(fd int) {
 	a.accepted.Add(1)
 	if c := a.host.open(fd); a.loop.Stopping() {
-		c.Stop(a.loop, a.hard)
+		c.Stop(a.loop, a.loop.Forced())
 	}
 }
 
@@ -240,8 +240,7 @@ func (a *acceptor) quiet() {
 }
 
 // Stop implements reactor.Sink.
-func (a *acceptor) Stop(_ *reactor.Loop, hard bool) {
-	a.hard = a.hard || hard
+func (a *acceptor) Stop(*reactor.Loop, bool) {
 	if a.stopping {
 		return
 	}
@@ -311,9 +310,8 @@ func (a *acceptor) Flush(l *reactor.Loop) {
 		a.fd = -1
 		l.Detach(a.token)
 		a.listener.left()
-	case errors.Is(err, errNoPlace):
-	case errors.Is(err, syscall.EAGAIN):
-		a.arm()
+	case errors.Is(err, errNoPlace), errors.Is(err, syscall.EAGAIN):
+		a.arm() // Unless it waits for a place.
 	default:
 		a.refused(err)
 	}
@@ -321,15 +319,15 @@ func (a *acceptor) Flush(l *reactor.Loop) {
 
 var errNoPlace = errors.New("conn: at the limit of connections")
 
-// one accepts one who waits, within the limit. Without a place it waits for one,
-// unless it is leaving.
+// one accepts one who waits, within the limit. Without a place it waits for one
+// if it knows of somebody: places are for those who came first, on whatever loop.
 func (a *acceptor) one() (fd int, err error) {
 	limit := a.listener.limit
 	switch {
 	case limit == nil:
 		return acceptOne(a.fd)
 	case a.place:
-	case a.gone:
+	case a.gone || !a.knocked:
 		if !limit.takeFree() {
 			return -1, errNoPlace
 		}
@@ -337,7 +335,7 @@ func (a *acceptor) one() (fd int, err error) {
 		a.waiting = true
 		return -1, errNoPlace
 	}
-	a.place = false
+	a.place, a.knocked = false, false
 	if fd, err = acceptOne(a.fd); err != nil {
 		limit.give()
 	}

@@ -81,7 +81,7 @@ func AttachFD(on reactor.Remote, fd int, h Handler, cfg Config, heard []byte) er
 		host := newHost(l, cfg, newHooks(h))
 		host.unix = isUnix(fd)
 		if c := host.openWith(fd, heard); l.Stopping() {
-			c.Stop(l, false)
+			c.Stop(l, l.Forced())
 		}
 	})
 	if !taken {

@@ -39,7 +39,7 @@ func (l *ConnLimit) Used() int { return int(l.most - l.free.Load()) }
 
 // take takes a place for a. If there is none, a waits, and is granted one later.
 func (l *ConnLimit) take(a *acceptor) bool {
-	if l.waiting.Load() == 0 && l.takeFree() {
+	if l.takeFree() {
 		return true
 	}
 	l.mu.Lock()
@@ -50,7 +50,10 @@ func (l *ConnLimit) take(a *acceptor) bool {
 	return false
 }
 
-func (l *ConnLimit) takeFree() bool {
+// takeFree takes a place if nobody waits for one.
+func (l *ConnLimit) takeFree() bool { return l.waiting.Load() == 0 && l.takeAny() }
+
+func (l *ConnLimit) takeAny() bool {
 	for {
 		n := l.free.Load()
 		if n <= 0 {
@@ -76,7 +79,7 @@ func (l *ConnLimit) give() {
 // its way to a loop is taken, so that no other loop can have it meanwhile; a
 // loop that then finds nobody to accept gives it back, and so it goes on.
 func (l *ConnLimit) pass() {
-	for len(l.queue) > 0 && l.takeFree() {
+	for len(l.queue) > 0 && l.takeAny() {
 		a := l.queue[0]
 		l.queue = slices.Delete(l.queue, 0, 1)
 		l.waiting.Store(int64(len(l.queue)))

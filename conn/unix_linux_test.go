@@ -405,3 +405,59 @@ func TestUnixAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestUnixForcedClose holds that Close of a group does not wait for those who were
+// still in the queue of a unix socket, whatever loop they went to.
+func TestUnixForcedClose(t *testing.T) {
+	engines(t, reactor.Config{Loops: 3}, func(t *testing.T, g *reactor.Group) {
+		large := buf.NewShared(make([]byte, 4<<20))
+		defer large.Release()
+		l := listenUnix(t, g, abstract(), &conn.Funcs{Open: func(c *conn.Conn) { c.SendShared(large) }},
+			conn.Config{CloseTimeout: time.Hour, Linger: time.Hour})
+		stop := make(chan struct{})
+		for i := range 2 { // One loop goes ahead, and has nobody yet.
+			g.Loop(i).Post(func(*reactor.Loop) { <-stop })
+		}
+		for range 200 {
+			defer dialUnix(t, l.Addr().Name).Close()
+		}
+		ended := make(chan error)
+		go func() { ended <- g.Close() }()
+		time.Sleep(20 * time.Millisecond)
+		close(stop)
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(testutil.Timeout(5 * time.Second)):
+			t.Fatal("the group is still there")
+		}
+	})
+}
+
+// TestUnixAbort holds what the peer of a unix socket sees of an abort: what the
+// kernel has taken, and no more.
+func TestUnixAbort(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		ends := make(chan error, 1)
+		stats := make(chan conn.Stats, 1)
+		l := listenUnix(t, g, abstract(), &conn.Funcs{
+			Open: func(c *conn.Conn) {
+				_, _ = c.Write(make([]byte, 8<<20))
+				c.AfterFunc(20*ms, (*conn.Conn).Abort)
+			},
+			Close: func(c *conn.Conn, err error) { stats <- c.Stats(); ends <- err },
+		}, conn.Config{})
+		c := dialUnix(t, l.Addr().Name)
+		defer c.Close()
+		s := <-stats
+		var ce *conn.CloseError
+		if err := <-ends; !errors.As(err, &ce) || ce.Reason != conn.Aborted || ce.LostBytes == 0 {
+			t.Errorf("closed with %v", err)
+		}
+		if n, err := io.Copy(io.Discard, c); uint64(n) != s.BytesOut || err != nil {
+			t.Errorf("the peer has %d bytes of the %d taken, %v", n, s.BytesOut, err)
+		}
+	})
+}

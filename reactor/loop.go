@@ -80,6 +80,7 @@ type Loop struct {
 
 	box      mailbox
 	stopping bool
+	forced   bool // at once
 
 	start   chan bool     // tells the thread to run, or to end at once
 	started chan error    // how OnStart went
@@ -152,6 +153,10 @@ func (l *Loop) Now() time.Duration {
 
 // Stopping reports whether the loop has been asked to end.
 func (l *Loop) Stopping() bool { return l.stopping }
+
+// Forced reports whether the loop has been asked to end at once: who comes now is
+// to be stopped hard.
+func (l *Loop) Forced() bool { return l.forced }
 
 // Submit passes op to the engine.
 func (l *Loop) Submit(op *aio.Op) { l.engine.Submit(op) }
@@ -377,6 +382,7 @@ func (l *Loop) trimPools() {
 
 // stop asks every party to end; hard says at once.
 func (l *Loop) stop(hard bool) {
+	l.forced = l.forced || hard
 	if !l.stopping {
 		l.stopping = true
 		if l.onStop != nil {

@@ -10,26 +10,27 @@ import (
 )
 
 // Descriptors that --max-conns leaves to all else, beside those that are open
-// when it is reckoned and those of the listeners; and what is left when that
-// cannot be told.
+// when it is reckoned and those of the listeners, or a quarter of what there is;
+// and how many are taken for open when that cannot be told.
 const (
-	spareFDs    = 8
-	reservedFDs = 40
+	spareFDs = 8
+	usualFDs = 24
 )
 
 // limit returns the limit of connections, which all listeners share: n, or what
 // the limit on descriptors leaves.
 func (s *server) limit(n, listeners int) (*conn.ConnLimit, error) {
 	if n == 0 {
-		reserve := reservedFDs
-		if open, err := os.ReadDir("/proc/self/fd"); err == nil {
-			reserve = len(open) + listeners*s.group.Len() + spareFDs
+		open := usualFDs
+		if list, err := os.ReadDir("/proc/self/fd"); err == nil {
+			open = len(list)
 		}
 		var files syscall.Rlimit
 		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 			return nil, os.NewSyscallError("getrlimit", err)
 		}
-		n = int(min(files.Cur, 1<<30)) - reserve
+		n = int(min(files.Cur, 1<<30)) - open - listeners*s.group.Len()
+		n -= min(spareFDs, n/4)
 	}
 	return conn.NewConnLimit(max(1, n))
 }
