@@ -89,7 +89,7 @@ type held struct {
 // handler and of a Ref mix with Writes by whole messages, a Write counting as
 // one up to 64 KiB. A second call returns the same NetConn.
 //
-// An error is net.ErrClosed, or ErrPiped.
+// An error is net.ErrClosed, ErrPiped, or ENOTCONN while it is being dialed.
 //
 // Thread: that of c. OnOpen is a good place.
 func (c *Conn) NetConn() (*NetConn, error) {
@@ -102,6 +102,8 @@ func (c *Conn) NetConn() (*NetConn, error) {
 		return nil, ErrPiped
 	case c.state >= closing:
 		return nil, ErrClosed
+	case c.offline:
+		return nil, os.NewSyscallError("connect", syscall.ENOTCONN)
 	}
 	n = &NetConn{ref: c.Ref(), local: c.LocalAddr().std(), remote: c.RemoteAddr().std(), ahead: c.host.cfg.ReadAhead, fd: c.fd}
 	n.rd.wake.L, n.wr.wake.L = &n.mu, &n.mu

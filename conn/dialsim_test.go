@@ -163,6 +163,13 @@ func TestDialBefore(t *testing.T) {
 	if c.Connected() || c.RemoteAddr() != (conn.Addr{}) {
 		t.Error("it is connected")
 	}
+	if _, err := c.NetConn(); !errors.Is(err, syscall.ENOTCONN) {
+		t.Errorf("NetConn: %v", err)
+	}
+	raw, _ := c.SyscallConn()
+	if err := raw.Control(func(uintptr) { t.Error("there is a socket") }); err != syscall.ENOTCONN {
+		t.Errorf("SyscallConn: %v", err)
+	}
 	ref := c.Ref()
 	c.PauseRead()
 	_, _ = c.Write(bytes.Repeat([]byte("a"), 999))

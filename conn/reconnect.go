@@ -25,7 +25,8 @@ const (
 // What is asked for here is final: Close and its kin, Abort, a policy for slow
 // peers, a panic of the handler, the end of the group. The peer's end of file is a
 // loss, behind OnEOF, since the peer reads no more of this connection as a rule. A
-// loss while a Pipe is on is final too: what follows would not be the same stream.
+// loss while a Pipe or a NetConn is on is final too: what follows would not be the
+// same stream.
 //
 // The n-th attempt in a row waits between a half and the whole of Least times
 // 2^(n-1), at most Most, at random, so that the clients of a server that comes back
@@ -127,7 +128,7 @@ func (b *retry) stop() {
 // attempt follows when its operations are home.
 func (dl *dialing) lose(reason Reason, op string, err error, reset bool) bool {
 	c, b := dl.c, &dl.back
-	if dl.policy == nil || c.state != open || !retried(reason) || dl.back.was && c.inPipe() {
+	if dl.policy == nil || c.state != open || !retried(reason) || dl.back.was && (c.piped() || c.inPipe()) {
 		return false
 	}
 	c.touch()

@@ -323,3 +323,17 @@ func TestRedialInOnClose(t *testing.T) {
 	w.settle("close", func() bool { return closes == 2 })
 	w.finish()
 }
+
+// TestReconnectNetConn holds that a connection that somebody reads as a net.Conn
+// does not go on as another stream.
+func TestReconnectNetConn(t *testing.T) {
+	a := newAgain(t, conn.Reconnect{}, conn.Config{}, func(a *again) {
+		a.onOpen = func(c *conn.Conn) { _, _ = c.NetConn() }
+	})
+	a.refuse() // Before it is connected nobody reads it.
+	a.accept().Reset()
+	a.ended(conn.PeerReset)
+	if len(a.far.peers) != 2 {
+		t.Errorf("%d attempts", len(a.far.peers))
+	}
+}

@@ -9,7 +9,7 @@ import (
 // not know. Control runs f at once. Read and Write run f once, and return EAGAIN
 // when it reports that it is not done: nothing may wait on a loop, which also
 // receives whatever f leaves in the socket. All three fail with net.ErrClosed once
-// the connection has closed. Whoever sends, receives, shuts down or closes by f is
+// the connection has closed, and with ENOTCONN while it is being dialed. Whoever sends, receives, shuts down or closes by f is
 // on their own.
 //
 // Thread: that of the connection, also for what is returned.
@@ -29,6 +29,8 @@ func (r rawConn) once(f func(fd uintptr) (done bool)) error {
 	switch {
 	case r.c.state == closed:
 		return net.ErrClosed
+	case r.c.fd < 0:
+		return syscall.ENOTCONN
 	case !f(uintptr(r.c.fd)):
 		return syscall.EAGAIN
 	}
