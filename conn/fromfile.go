@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"errors"
 	"io"
 	"os"
 	"syscall"
@@ -99,7 +100,9 @@ func (g *fromFile) direct(c *Conn, s *stream, left int64) bool {
 		c.loop.Defer(c.touch)
 		return false
 	case ofSocket(err):
-		c.fail("sendfile", -int(err.(syscall.Errno)))
+		var errno syscall.Errno
+		errors.As(err, &errno)
+		c.fail("sendfile", -int(errno))
 	case err != nil:
 		g.copies = true
 		return g.copy(c, s, left)

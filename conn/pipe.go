@@ -249,7 +249,9 @@ func (e *pipeEnd) data(c *Conn, in *buf.Buf) {
 		e.tell((*pipeEnd).refuse)
 		return
 	case Full:
-		e.await()
+		if e.installed { // And OnFull has not unpiped it.
+			e.await()
+		}
 	}
 	e.bytes.Add(uint64(n))
 	e.bulky(n)

@@ -515,3 +515,30 @@ func TestPipeHearsReset(t *testing.T) {
 		}
 	})
 }
+
+// TestPipeToItself echoes a flood, also by splice.
+func TestPipeToItself(t *testing.T) {
+	data := noise(23, 8<<20)
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		ended := make(chan error, 1)
+		far := attach(t, g.Loop(0), &conn.Funcs{
+			Open: func(c *conn.Conn) {
+				if _, err := conn.Pipe(c, c, conn.PipeConfig{}); err != nil {
+					t.Error(err)
+				}
+			},
+			Close: func(_ *conn.Conn, err error) { ended <- err },
+		}, conn.Config{})
+		defer far.Close()
+		go func() {
+			_, _ = far.Write(data)
+			_ = far.CloseWrite()
+		}()
+		if got, err := io.ReadAll(far); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes of %d came back, %v", len(got), len(data), err)
+		}
+		if err := <-ended; err != io.EOF {
+			t.Errorf("closed with %v", err)
+		}
+	})
+}

@@ -418,3 +418,33 @@ func TestSimPipe(t *testing.T) {
 		w.finish()
 	})
 }
+
+// TestUnpipeInside unpipes in the OnFull that a forwarded block sets off, and
+// aborts in one: the source is neither left unread nor left behind.
+func TestUnpipeInside(t *testing.T) {
+	for _, abort := range []bool{false, true} {
+		a, b, p := newPipe(t, 1000, marks(2000, 0, 2000), nil, conn.PipeConfig{})
+		b.onFull = func(*conn.Conn) {
+			if abort {
+				a.c.Abort()
+			} else {
+				p.Unpipe()
+			}
+		}
+		a.peer.Feed(noise(1, 30_000))
+		if abort {
+			a.settle("close", a.isClosed)
+			b.peer.AutoRead(true)
+			bothGone(a, b)
+			continue
+		}
+		a.settle("received", func() bool { return a.peer.Unreceived() == 0 })
+		a.turns(3)
+		if ab, _ := p.Bytes(); a.c.ReadPaused() || int(ab)+len(a.got) != 30_000 {
+			t.Errorf("paused %v, %d bytes forwarded and %d heard of 30000", a.c.ReadPaused(), ab, len(a.got))
+		}
+		b.c.Abort()
+		b.settle("close", b.isClosed)
+		a.gone()
+	}
+}

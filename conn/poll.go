@@ -20,6 +20,9 @@ type polls struct {
 // await waits for events, once each. pollOut touches the connection; pollErr ends
 // it, if it has failed.
 func (c *Conn) await(events uint32) {
+	if c.state >= ending {
+		return // Nobody would call it home.
+	}
 	c.aside().polls.want |= events
 	c.armPoll()
 }

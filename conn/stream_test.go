@@ -628,3 +628,23 @@ func TestStreamDeadline(t *testing.T) {
 	waiting.patiently("behind", func() bool { return len(waiting.peer.Received()) == 11 })
 	waiting.gone()
 }
+
+// TestStreamDonePanics holds that a panic in done is that of a handler, and that
+// those behind it are told.
+func TestStreamDonePanics(t *testing.T) {
+	r := newRig(t, 1<<20, conn.Config{}, nil)
+	o := &outcome{t: t}
+	r.do(func(c *conn.Conn) {
+		c.SendFrom(strings.NewReader("first"), 5, func(int64, error) { panic(errTest) })
+		c.SendFrom(hidden{bytes.NewReader(noise(10, 100))}, 200, o.done)
+	})
+	r.patiently("close", r.isClosed)
+	var ce *conn.CloseError
+	if !errors.As(r.err, &ce) || ce.Reason != conn.HandlerPanic || !errors.Is(r.err, errTest) {
+		t.Errorf("closed with %v", r.err)
+	}
+	if o.runs != 1 || o.err == nil {
+		t.Errorf("the next done ran %d times, with %v", o.runs, o.err)
+	}
+	r.finish()
+}
