@@ -101,7 +101,7 @@ func TestProtocols(t *testing.T) {
 					}
 					for _, spec.WS = range kinds {
 						r, err := load.Run(t.Context(), spec, func() {})
-						if err != nil || r.Messages == 0 {
+						if err != nil || r.Checked == 0 {
 							t.Fatalf("%s: %+v, %v", spec.WS, r, err)
 						}
 					}

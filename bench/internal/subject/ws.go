@@ -1,8 +1,6 @@
 package subject
 
 import (
-	"slices"
-
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/ws"
 )
@@ -20,7 +18,7 @@ func (s *server) webSocket(protocol string) (conn.Handler, error) {
 	case "ws-deflate":
 		cfg.Deflate = &ws.Deflate{SendTakeover: true, RecvTakeover: true, SendBits: windowBits, RecvBits: windowBits}
 	case "ws-fanout":
-		of = &wsFanout{wsHooks: h, topics: conn.NewTopics(s.group)}
+		of = &wsFanout{wsHooks: h, topics: ws.NewTopics(s.group)}
 	default:
 		return nil, nil
 	}
@@ -63,7 +61,7 @@ func (e wsEcho) OnMessage(c *ws.Conn, m *ws.Message) {
 // wsFanout sends what publishers say to all subscribers.
 type wsFanout struct {
 	wsHooks
-	topics *conn.Topics
+	topics *ws.Topics
 }
 
 // topic is what all subscribe to.
@@ -73,15 +71,14 @@ const topic = "all"
 func (f *wsFanout) OnMessage(c *ws.Conn, m *ws.Message) {
 	switch p := m.Bytes(); {
 	case string(p) == "S":
-		if f.topics.Join(topic, c.Conn()) != nil || c.Send(m.Op, p) >= conn.Rejected {
+		if f.topics.Join(topic, c) != nil || c.Send(m.Op, p) >= conn.Rejected {
 			f.refused.Add(1)
 			c.Conn().Abort()
 		}
 	case len(p) > 0 && p[0] == 'P':
-		op, payload := m.Op, slices.Clone(p[1:])
-		f.topics.Broadcast(topic, conn.Publication{Send: func(c *conn.Conn) conn.Status {
-			return c.User().(*ws.Conn).Send(op, payload)
-		}})
+		if f.topics.Publish(topic, ws.Prepare(m.Op, p[1:])) >= conn.Rejected {
+			f.refused.Add(1)
+		}
 	default:
 		c.Close(ws.Policy, "")
 	}
