@@ -17,8 +17,7 @@ type helpCmd struct {
 	Command string `arg:"" optional:"" help:"The command to explain."`
 }
 
-// serveCmd is the command line of serve. Fields of the flags that are not
-// supported yet are there for their help.
+// serveCmd is the command line of serve.
 type serveCmd struct {
 	Kind string `arg:"" name:"kind" help:"What to serve: echo, discard, firehose or ws-echo."`
 
@@ -32,7 +31,7 @@ type serveCmd struct {
 	SendLimit  *size  `placeholder:"SIZE" help:"Bytes in one connection's send queue from which on a message is refused. Not below --high-water. Default: the same as --high-water."`
 	SendMemory size   `placeholder:"SIZE" help:"Bytes over all send queues, shared by dynamic threshold. Default 0: no cap."`
 	SlowPeer   string `placeholder:"POLICY" default:"reject" help:"What happens past --send-memory: reject refuses the message, close closes the connection that holds the most bytes and takes the message. Default ${default}."`
-	MaxMessage size   `placeholder:"SIZE" help:"Bytes of one incoming message of ws-echo. Default 10MiB. Not supported yet."`
+	MaxMessage size   `placeholder:"SIZE" default:"10MiB" help:"Bytes of one incoming message of ws-echo; a longer one closes the connection with code 1009. Default ${default}."`
 	MaxConns   int    `placeholder:"N" help:"Number of connections; further clients wait to be accepted. Default 0: the limit on descriptors (nofile) less a reserve."`
 
 	IdleTimeout  time.Duration `placeholder:"DURATION" help:"Time of silence before a connection is closed, such as 90s or 5m. While the client takes what was sent to it, it is not silent. Default 0: never."`
@@ -49,7 +48,8 @@ func (*serveCmd) Help() string {
   echo      sends back every byte, or every datagram
   discard   reads and counts
   firehose  sends what the client asks for, as fast as it reads
-  ws-echo   WebSocket echo (not supported yet)
+  ws-echo   WebSocket: sends back every message with its type, compressed where
+            the client offers permessage-deflate
 
 Firehose takes lines: "SEND <bytes> <seed>", "FLOOD <count> <size> <seed>" and "QUIT". Try it with:
 printf 'SEND 100 abc\nQUIT\n' | nc 127.0.0.1 8484 | xxd
@@ -59,9 +59,4 @@ When all listeners accept, stdout has one line for each: "listening on tcp://127
 SIGINT or SIGTERM stops accepting, flushes, closes and exits with 0 within --drain-timeout; a second signal stops at once with 1. The exit code is 2 for a wrong command line, and 1 for all that kept it from serving.
 
 A loop that waits in the kernel keeps one of Go's processors, so serve sets GOMAXPROCS to the number of loops plus 2, unless the environment variable GOMAXPROCS is set.`
-}
-
-// later are the flags of serve that a later version will have.
-var later = map[string]bool{
-	"max-message": true,
 }

@@ -5,7 +5,6 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/penstock-go/penstock/cmd/penstock/internal/eventlog"
 	"github.com/penstock-go/penstock/conn"
@@ -19,17 +18,21 @@ type kind struct {
 }
 
 // kinds are the names of all kinds, and whether each serves datagrams.
-var kinds = map[string]bool{"echo": true, "discard": true, "firehose": false}
+var kinds = map[string]bool{"echo": true, "discard": true, "firehose": false, "ws-echo": false}
 
-// newKind returns what serves a kind, under t's eyes.
-func newKind(name string, t *tracker, closeTimeout time.Duration) (k kind) {
-	switch name {
+// newKind returns what serves the kind of c, under t's eyes.
+func newKind(c *serveCmd, t *tracker) (k kind, err error) {
+	switch c.Kind {
 	case "echo":
 		t.Handler, k.packets = &echo{rejected: t.rejected}, echoPackets{}
 	case "discard":
 		t.Handler, k.packets = conn.NopHandler{}, quietPackets{}
 	case "firehose":
-		t.Handler = &firehose.Handler{Rejected: t.rejected, Patience: closeTimeout}
+		t.Handler = &firehose.Handler{Rejected: t.rejected, Patience: c.CloseTimeout}
+	case "ws-echo":
+		if t.Handler, err = newWSEcho(t.rejected, int(c.MaxMessage), c.CloseTimeout); err != nil {
+			return k, err
+		}
 	}
 	if d, ok := t.Handler.(conn.DrainHandler); ok {
 		t.drain = d.OnDrain
@@ -38,7 +41,7 @@ func newKind(name string, t *tracker, closeTimeout time.Duration) (k kind) {
 		t.eof = e.OnEOF
 	}
 	k.handler = t
-	return k
+	return k, nil
 }
 
 // tracker counts connections, and writes their events down, around the handler
@@ -75,6 +78,10 @@ func (t *tracker) begin(c *conn.Conn) {
 
 // id returns the number of c in the log.
 func (t *tracker) id(c *conn.Conn) uint64 { return t.ids[c.Loop().ID()][c] }
+
+// Wrapped implements conn.Wrapper: hooks that a tracker has no part in are the
+// handler's own.
+func (t *tracker) Wrapped() any { return t.Handler }
 
 // OnOpen implements conn.Handler.
 func (t *tracker) OnOpen(c *conn.Conn) {

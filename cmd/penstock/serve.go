@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/alecthomas/kong"
-
 	"github.com/penstock-go/penstock/cmd/penstock/internal/eventlog"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/reactor"
@@ -27,8 +25,8 @@ var errTold = errors.New("stopped at once")
 const lastEvents = time.Second
 
 // Run serves until it is told to stop.
-func (c *serveCmd) Run(ctx *kong.Context, s streams) error {
-	endpoints, cfg, err := c.check(ctx)
+func (c *serveCmd) Run(s streams) error {
+	endpoints, cfg, err := c.check()
 	if err != nil {
 		return err
 	}
@@ -46,8 +44,10 @@ func (c *serveCmd) Run(ctx *kong.Context, s streams) error {
 	if err := srv.start(c); err != nil {
 		return err
 	}
-	k := newKind(c.Kind, &srv.tracker, c.CloseTimeout)
-	cfg.ConnLimit, err = srv.limit(c.MaxConns, len(endpoints))
+	k, err := newKind(c, &srv.tracker)
+	if err == nil {
+		cfg.ConnLimit, err = srv.limit(c.MaxConns, len(endpoints))
+	}
 	for i := 0; i < len(endpoints) && err == nil; i++ {
 		err = srv.listen(endpoints[i], k, cfg)
 	}
@@ -60,18 +60,10 @@ func (c *serveCmd) Run(ctx *kong.Context, s streams) error {
 
 // check returns the addresses to listen on and the configuration of their
 // connections, or what is wrong with the command line.
-func (c *serveCmd) check(ctx *kong.Context) (endpoints []endpoint, cfg conn.Config, err error) {
-	for _, p := range ctx.Path {
-		if p.Flag != nil && later[p.Flag.Name] {
-			return nil, cfg, wrong("--%s is not supported yet; leave it away", p.Flag.Name)
-		}
-	}
+func (c *serveCmd) check() (endpoints []endpoint, cfg conn.Config, err error) {
 	datagrams, known := kinds[c.Kind]
-	switch {
-	case c.Kind == "ws-echo":
-		return nil, cfg, wrong("ws-echo is not supported yet; echo, discard and firehose are")
-	case !known:
-		return nil, cfg, wrong("unknown kind %q: it is echo, discard or firehose", c.Kind)
+	if !known {
+		return nil, cfg, wrong("unknown kind %q: it is echo, discard, firehose or ws-echo", c.Kind)
 	}
 	for _, flag := range c.Listen {
 		e, err := parseListen(flag)
@@ -100,6 +92,8 @@ func (c *serveCmd) checkLimits() error {
 		return wrong("--loops: %d is not a number from 0, one for each CPU, to 1024", c.Loops)
 	case c.SlowPeer != "reject" && c.SlowPeer != "close":
 		return wrong("--slow-peer: %q is not reject or close", c.SlowPeer)
+	case c.MaxMessage == 0:
+		return wrong("--max-message: 0 bytes are not above 0")
 	case c.MaxConns < 0:
 		return wrong("--max-conns: %d is below 0", c.MaxConns)
 	case c.IdleTimeout < 0:
@@ -128,7 +122,7 @@ func (c *serveCmd) config() (cfg conn.Config, err error) {
 	}
 	cfg = conn.Config{
 		HighWater: int(c.HighWater), LowWater: int(c.LowWater), Limit: int(limit),
-		PauseOnFull: c.Kind == "echo", CloseTimeout: c.CloseTimeout, IdleTimeout: c.IdleTimeout,
+		PauseOnFull: c.Kind == "echo" || c.Kind == "ws-echo", CloseTimeout: c.CloseTimeout, IdleTimeout: c.IdleTimeout,
 	}
 	if c.SendMemory > 0 {
 		policy := conn.BudgetReject

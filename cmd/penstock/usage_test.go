@@ -20,7 +20,8 @@ func TestWrongUsage(t *testing.T) {
 		{"serve echo --bogus", "--bogus"},
 		{"probe --bogus", "--bogus"},
 		{"version 1", "1"},
-		{"serve ws-echo", "ws-echo is not supported yet"},
+		{"serve ws-echo --max-message 0", "--max-message: 0 bytes"},
+		{"serve ws-echo --listen udp://127.0.0.1:0", "ws-echo is not for datagrams"},
 		{"serve echo --slow-peer=bogus", "bogus"},
 		{"serve echo --slow-peer=", "--slow-peer"},
 		{"serve echo --slow-peer drop-oldest", "drop-oldest"},
@@ -41,7 +42,7 @@ func TestWrongUsage(t *testing.T) {
 		{"serve echo --listen unix:///" + strings.Repeat("x", 107), "108 bytes"},
 		{"serve echo --listen unix://@" + strings.Repeat("x", 107), "108 bytes"},
 		{"serve echo --listen unix:///a\x01b", "control character"},
-		{"serve echo --max-message 1MiB", "--max-message is not supported yet"},
+		{"serve ws-echo --max-message 1MB", "--max-message"},
 		{"serve echo --listen 127.0.0.1:8484", "127.0.0.1:8484"},
 		{"serve echo --listen http://127.0.0.1:80", "http://127.0.0.1:80"},
 		{"serve echo --listen tcp://127.0.0.1", "tcp://127.0.0.1"},
@@ -95,7 +96,7 @@ func TestHelp(t *testing.T) {
 		"--listen=ADDR", "tcp://127.0.0.1:8484", "--engine=", "Default auto", "--loops=", "--pin", "--high-water=SIZE", "Default 1MiB",
 		"--low-water=SIZE", "--send-limit=SIZE", "same as --high-water", "--send-memory=SIZE", "--slow-peer=", "--max-message=SIZE", "10MiB",
 		"--max-conns=", "--idle-timeout=DURATION", "--close-timeout=DURATION", "Default 10s", "--drain-timeout=DURATION", "--events=FILE",
-		"echo", "discard", "firehose", "ws-echo", "GOMAXPROCS", "not supported yet",
+		"echo", "discard", "firehose", "ws-echo", "GOMAXPROCS", "permessage-deflate",
 	}
 	program := []string{"serve", "probe", "version", "help"}
 	for line, want := range map[string][]string{
