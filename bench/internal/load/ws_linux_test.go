@@ -12,6 +12,8 @@ import (
 	"time"
 
 	packer "github.com/klauspost/compress/flate"
+
+	"github.com/penstock-go/penstock/internal/testutil"
 )
 
 // accept answers a handshake as a server does that says extensions of itself.
@@ -172,7 +174,7 @@ func TestWrongWebSockets(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			spec := quick(Spec{Target: serve(t, tc.fn), Shape: Closed, Conns: 1, Size: 1 << 10, Depth: 2, WS: tc.ws, Drain: time.Second})
-			spec.Window *= 5 // So many messages take a while where much else runs.
+			spec.Window = testutil.Timeout(10 * time.Second) // It ends at the mistake.
 			r, err := Run(t.Context(), spec, func() {})
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%+v, %v, want an error with %q", r, err, tc.want)
