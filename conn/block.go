@@ -50,7 +50,7 @@ func (g *gate) granted() {
 	g.grant()
 }
 
-// await waits for the answer to w. It gives up when stop is closed, and then
+// await waits for the answer to w. It gives up when stop says so, and then
 // nothing was posted.
 func (g *gate) await(stop <-chan struct{}, w *waiter) (s Status, gaveUp bool) {
 	select {

@@ -26,8 +26,8 @@ import (
 // net.ErrClosed, os.ErrDeadlineExceeded, an *os.SyscallError, or the
 // *CloseError of an end that package net does not know.
 //
-// Thread: any goroutine, several at once, but not a loop, which would wait for
-// itself.
+// Thread: any goroutine, several at once. On a loop, what would have to wait
+// returns ErrWouldBlock: it would wait for itself.
 type NetConn struct {
 	ref           Ref
 	local, remote net.Addr
@@ -59,20 +59,19 @@ type NetConn struct {
 
 // side is one direction of a NetConn.
 type side struct {
-	wake  sync.Cond
-	at    time.Time // the deadline
+	mu    *sync.Mutex   // that of the NetConn
+	bell  chan struct{} // rung for who waits, who then looks; holds one ring
+	at    time.Time     // the deadline
 	timer *time.Timer
-	late  bool          // it has passed
-	shut  bool          // CloseRead, CloseWrite
-	halt  chan struct{} // closed to end the wait of a Write
+	late  bool // it has passed
+	shut  bool // CloseRead, CloseWrite
 }
 
-// rouse has whoever waits look again. The caller holds the lock.
-func (s *side) rouse() {
-	s.wake.Broadcast()
-	if s.halt != nil {
-		close(s.halt)
-		s.halt = nil
+// ring has who waits look again. The caller holds mu.
+func (s *side) ring() {
+	select {
+	case s.bell <- struct{}{}:
+	default: // It has been rung, and nobody has looked yet.
 	}
 }
 
@@ -89,7 +88,9 @@ type held struct {
 // handler and of a Ref mix with Writes by whole messages, a Write counting as
 // one up to 64 KiB. A second call returns the same NetConn.
 //
-// An error is net.ErrClosed, ErrPiped, or ENOTCONN while it is being dialed.
+// It must be closed, as any net.Conn. A connection with Reconnect ends at its
+// first loss then, since what follows would be another stream. An error is
+// net.ErrClosed, ErrPiped, or, before a dialed connection is there, ENOTCONN.
 //
 // Thread: that of c. OnOpen is a good place.
 func (c *Conn) NetConn() (*NetConn, error) {
@@ -106,7 +107,8 @@ func (c *Conn) NetConn() (*NetConn, error) {
 		return nil, os.NewSyscallError("connect", syscall.ENOTCONN)
 	}
 	n = &NetConn{ref: c.Ref(), local: c.LocalAddr().std(), remote: c.RemoteAddr().std(), ahead: c.host.cfg.ReadAhead, fd: c.fd}
-	n.rd.wake.L, n.wr.wake.L = &n.mu, &n.mu
+	n.rd.mu, n.rd.bell = &n.mu, make(chan struct{}, 1)
+	n.wr.mu, n.wr.bell = &n.mu, make(chan struct{}, 1)
 	n.over = c.eofHeard
 	b.inlet = n
 	b.mourn(n)
@@ -141,7 +143,7 @@ func (n *NetConn) Close() error {
 	if !n.closing() {
 		return n.fault("close", net.ErrClosed)
 	}
-	n.ref.Do((*Conn).Close)
+	n.ref.Close()
 	return nil
 }
 
@@ -161,25 +163,25 @@ func (n *NetConn) closing() bool {
 // CloseWrite sends the end of the stream behind what was written. Write returns
 // EPIPE from then on.
 func (n *NetConn) CloseWrite() error {
-	return n.shut(&n.wr, (*Conn).CloseWrite)
+	return n.shut(&n.wr, n.ref.CloseWrite)
 }
 
 // CloseRead discards what was received and is received from now on. Read returns
 // io.EOF from then on.
 func (n *NetConn) CloseRead() error {
-	return n.shut(&n.rd, n.visit)
+	return n.shut(&n.rd, n.call)
 }
 
-func (n *NetConn) shut(s *side, tell func(*Conn)) error {
+func (n *NetConn) shut(s *side, tell func()) error {
 	n.mu.Lock()
 	done := n.done
 	s.shut = s.shut || !done
-	s.rouse()
+	s.ring()
 	n.mu.Unlock()
 	if done {
 		return n.fault("close", net.ErrClosed)
 	}
-	n.ref.Do(tell)
+	tell()
 	return nil
 }
 
@@ -219,7 +221,7 @@ func (s *side) set(t time.Time) {
 	d := t.Sub(now)
 	if d <= 0 {
 		s.late = true
-		s.rouse()
+		s.ring()
 		return
 	}
 	s.at = now.Add(d)
@@ -231,11 +233,11 @@ func (s *side) set(t time.Time) {
 }
 
 func (s *side) expire() {
-	s.wake.L.Lock()
-	defer s.wake.L.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.at.IsZero() && !time.Now().Before(s.at) {
 		s.late = true
-		s.rouse()
+		s.ring()
 	}
 }
 
@@ -245,7 +247,7 @@ func (s *side) stop() {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
-	s.rouse()
+	s.ring()
 }
 
 // fault makes of err what package net would return.

@@ -14,8 +14,12 @@ type detached struct {
 
 // Detach takes the connection out of the library, as [Conn.Detach] does, and
 // returns when it has left, or why it could not: then it is closed. Input is what
-// nobody has read. All else that is called or waits returns net.ErrClosed.
+// nobody has read. All else that is called or waits returns net.ErrClosed. On a
+// loop it does nothing, and returns ErrWouldBlock.
 func (n *NetConn) Detach() (Departure, error) {
+	if reactor.OnLoop() {
+		return Departure{}, n.fault("detach", ErrWouldBlock)
+	}
 	told := make(chan detached, 1)
 	n.mu.Lock()
 	was := n.done
@@ -29,8 +33,17 @@ func (n *NetConn) Detach() (Departure, error) {
 	if !n.ref.Do(func(c *Conn) { n.leave(c, told) }) {
 		return Departure{}, n.fault("detach", net.ErrClosed)
 	}
-	d := <-told
-	return d.Departure, n.fault("detach", d.err)
+	select {
+	case d := <-told:
+		return d.Departure, n.fault("detach", d.err)
+	case <-n.ref.g.remote.Done(): // The loop has failed, or was faster.
+	}
+	select {
+	case d := <-told:
+		return d.Departure, n.fault("detach", d.err)
+	default:
+		return Departure{}, n.fault("detach", net.ErrClosed)
+	}
 }
 
 // leave begins a Detach on the loop.
@@ -39,8 +52,10 @@ func (n *NetConn) leave(c *Conn, told chan<- detached) {
 	n.exit = nil
 	n.mu.Unlock()
 	c.Detach(func(d Departure, err error) {
+		n.hands.Lock() // A Read may still be at it.
+		defer n.hands.Unlock()
 		if err == nil {
-			d.Input = append(n.rest, d.Input...)
+			d.Input, n.rest = append(n.rest, d.Input...), nil
 		}
 		told <- detached{d, err}
 	})

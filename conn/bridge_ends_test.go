@@ -8,8 +8,12 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -161,6 +165,149 @@ func TestNetConnCopy(t *testing.T) {
 	})
 }
 
+// TestNetConnFile copies files, which go another way than other readers: from where
+// they are, as far as they are to go, and in spite of a deadline in the middle.
+func TestNetConnFile(t *testing.T) {
+	data := make([]byte, 9<<20+77)
+	_, _ = rand.NewChaCha8([32]byte{7}).Read(data)
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		at := func() int64 {
+			n, err := f.Seek(0, io.SeekCurrent)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		n, far := bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{HighWater: 100_000, SendBuffer: 64 << 10})
+		_, _ = f.Seek(1000, io.SeekStart)
+		limited := &io.LimitedReader{R: f, N: 8 << 20}
+		_ = n.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		k, err := n.ReadFrom(limited)
+		if k == 0 || !errors.Is(err, os.ErrDeadlineExceeded) || at() != 1000+k || limited.N != 8<<20-k {
+			t.Fatalf("to a peer that does not read: %d, %v; the file is at %d, %d to go", k, err, at(), limited.N)
+		}
+		_ = n.SetWriteDeadline(time.Time{})
+		copied := make(chan error, 1)
+		go func() {
+			more, err := n.ReadFrom(limited)
+			if k+more != 8<<20 || limited.N != 0 || at() != 1000+8<<20 {
+				t.Errorf("%d bytes and %d; the file is at %d, %d to go", k, more, at(), limited.N)
+			}
+			if err == nil {
+				_, err = n.Write([]byte(" and "))
+			}
+			if err == nil {
+				_, err = n.ReadFrom(f)
+			}
+			copied <- errors.Join(err, n.CloseWrite())
+		}()
+		got, err := io.ReadAll(far)
+		want := string(data[1000:1000+8<<20]) + " and " + string(data[1000+8<<20:])
+		if string(got) != want || err != nil {
+			t.Errorf("%d bytes of %d, or others; %v", len(got), len(want), err)
+		}
+		if err := <-copied; err != nil || at() != int64(len(data)) {
+			t.Errorf("%v; the file is at %d", err, at())
+		}
+		if k, err := n.ReadFrom(f); k != 0 || !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("behind CloseWrite: %d, %v", k, err)
+		}
+
+		n, _ = bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{})
+		_, _ = f.Seek(0, io.SeekStart)
+		go func() {
+			time.Sleep(20 * time.Millisecond)
+			_ = n.Close()
+		}()
+		if _, err := n.ReadFrom(f); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("closed in the middle: %v", err)
+		}
+	})
+}
+
+// TestNetDial has a client of net/http dial on a loop, and holds that a NetConn
+// ends where another connection would connect again.
+func TestNetDial(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(w, r.Body)
+		}))
+		defer srv.Close()
+		d := &conn.Dialer{Reconnect: &conn.Reconnect{Least: time.Millisecond}}
+		client := &http.Client{Timeout: testutil.Timeout(10 * time.Second), Transport: &http.Transport{
+			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				return d.NetDial(ctx, g.Loop(0), network, addr)
+			},
+		}}
+		for range 3 {
+			resp, err := client.Post(srv.URL, "text/plain", strings.NewReader("over a loop"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(resp.Body)
+			if _ = resp.Body.Close(); string(got) != "over a loop" || err != nil {
+				t.Errorf("%q, %v", got, err)
+			}
+		}
+		srv.CloseClientConnections()
+		client.CloseIdleConnections()
+
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		n, err := d.NetDial(t.Context(), g.Loop(0), "tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		far, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		reset(far)
+		if err := readOne(n); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("reset: %v", err)
+		}
+		early := make(chan error, 2)
+		g.Loop(0).Post(func(l *reactor.Loop) {
+			c, err := d.Dial(l, "tcp", srv.Listener.Addr().String(), conn.NopHandler{})
+			if err != nil {
+				early <- err
+				return
+			}
+			_, err = c.NetConn()
+			early <- err
+			c.Detach(func(_ conn.Departure, err error) { early <- err; c.Abort() })
+		})
+		for range 2 {
+			if err := <-early; !errors.Is(err, syscall.ENOTCONN) {
+				t.Errorf("before it is connected: %v", err)
+			}
+		}
+		testutil.Eventually(t, 5*time.Second, "the end of all connections", func() bool { return d.Stats().Open == 0 })
+		if s := d.Stats(); s.Retries != 0 {
+			t.Errorf("%d attempts to connect again", s.Retries)
+		}
+		short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if n, err := (&conn.Dialer{}).NetDial(short, g.Loop(0), "tcp", "127.0.0.1:1"); err == nil {
+			_ = n.Close()
+			t.Error("connected to nobody")
+		}
+	})
+}
+
 // TestNetConnDropOldest holds that what goes to make room is never a part of a
 // stream, and that the stream's bytes are none that a dropped message takes along.
 func TestNetConnDropOldest(t *testing.T) {
@@ -244,6 +391,32 @@ func TestNetConnIsOne(t *testing.T) {
 		}
 		if _, err := n.Write([]byte("x")); err == nil {
 			t.Error("a Write behind the end of the group")
+		}
+	})
+}
+
+// TestNetConnOnLoop holds that nothing waits on a loop, and that what need not
+// wait works there.
+func TestNetConnOnLoop(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		n, far := bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{HighWater: 1000})
+		done := make(chan struct{})
+		g.Loop(0).Post(func(*reactor.Loop) {
+			defer close(done)
+			if err := readOne(n); !errors.Is(err, conn.ErrWouldBlock) {
+				t.Errorf("Read: %v", err)
+			}
+			if k, err := n.Write(make([]byte, 1<<20)); k < 1000 || k > 65<<10 || !errors.Is(err, conn.ErrWouldBlock) {
+				t.Errorf("Write: %d, %v", k, err)
+			}
+			if _, err := n.Detach(); !errors.Is(err, conn.ErrWouldBlock) {
+				t.Errorf("Detach: %v", err)
+			}
+			_ = n.Close()
+		})
+		<-done
+		if got, err := io.ReadAll(far); len(got) < 1000 || err != nil {
+			t.Errorf("%d bytes, %v", len(got), err)
 		}
 	})
 }

@@ -120,7 +120,7 @@ func (l *NetListener) end() bool {
 	l.closed = true
 	l.more.Broadcast()
 	for _, n := range l.queue {
-		n.ref.Do((*Conn).Abort)
+		n.ref.Abort()
 	}
 	l.queue = nil
 	return true

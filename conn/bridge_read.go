@@ -51,10 +51,20 @@ func (n *NetConn) await(p []byte) error {
 			return ErrWouldBlock
 		}
 		n.waits = p
-		n.rd.wake.Wait()
+		n.mu.Unlock()
+		failed := false
+		select {
+		case <-n.rd.bell:
+		case <-n.ref.g.remote.Done(): // The loop has failed, or else n.end is set.
+			failed = true
+		}
+		n.mu.Lock()
 		n.waits = nil
-		if n.filled > 0 {
+		switch {
+		case n.filled > 0:
 			return nil
+		case failed && n.end == nil:
+			n.end = net.ErrClosed
 		}
 	}
 }
@@ -127,8 +137,10 @@ func (n *NetConn) call() {
 	asked := n.asked
 	n.asked = true
 	n.mu.Unlock()
-	if !asked {
-		n.ref.Do(n.visit)
+	if !asked && !n.ref.Do(n.visit) {
+		n.mu.Lock()
+		n.asked = false // Another time.
+		n.mu.Unlock()
 	}
 }
 
@@ -172,7 +184,7 @@ func (n *NetConn) data(c *Conn, in *buf.Buf) {
 		n.filled = copy(n.waits, in.Bytes())
 		n.waits = nil
 		in.Advance(n.filled)
-		n.rd.wake.Signal()
+		n.rd.ring()
 	}
 	if in.Len() == 0 {
 		return
@@ -206,7 +218,7 @@ func (n *NetConn) eof(*Conn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.over = true
-	n.rd.wake.Signal()
+	n.rd.ring()
 }
 
 // ending implements ender: the connection takes and brings no more.
@@ -217,8 +229,8 @@ func (n *NetConn) ending(c *Conn) {
 	if n.end == nil || n.end == io.EOF { // Somebody here has closed it.
 		n.end = net.ErrClosed
 	}
-	n.rd.rouse()
-	n.wr.rouse()
+	n.rd.ring()
+	n.wr.ring()
 }
 
 // closed implements mourner. What was received and not read moves to the heap, as

@@ -78,34 +78,44 @@ func (n *NetConn) Write(p []byte) (total int, err error) {
 	return total, nil
 }
 
-// ReadFrom implements io.ReaderFrom, for io.Copy: r reads to where is sent from.
+// ReadFrom implements io.ReaderFrom, for io.Copy: r reads to where is sent from. Of
+// a regular *os.File, or an *io.LimitedReader of one, what the kernel has in memory
+// goes by sendfile(2); what it would have to fetch from a disk is read, so that no
+// loop stands still for it.
 func (n *NetConn) ReadFrom(r io.Reader) (total int64, err error) {
+	for {
+		k, err := n.sendFile(r)
+		if total += k; err != nil {
+			return total, n.fault("write", err)
+		}
+		m := newParcel()
+		read, ended := r.Read(m.room[:])
+		if err = n.forward(m, read); err != nil {
+			return total, n.fault("write", err)
+		}
+		switch total += int64(read); ended {
+		case nil:
+		case io.EOF:
+			return total, nil
+		default:
+			return total, ended
+		}
+	}
+}
+
+// forward posts the first k bytes of m, which is taken.
+func (n *NetConn) forward(m *parcel, k int) error {
 	n.writing.Lock()
 	defer n.writing.Unlock()
-	for {
-		m := newParcel()
-		k, ended := r.Read(m.room[:])
-		part := m.room[:k]
-		switch err = n.mayWrite(); {
-		case err != nil || k == 0:
-			m.drop()
-		case k >= parcelMin:
-			m.fill(k)
-			err = n.post(part, m)
-		default:
-			err = n.post(part, nil)
-			m.drop()
-		}
-		switch {
-		case err != nil:
-			return total, n.fault("write", err)
-		case ended == io.EOF:
-			return total + int64(k), nil
-		case ended != nil:
-			return total + int64(k), ended
-		}
-		total += int64(k)
+	if k >= parcelMin && n.mayWrite() == nil {
+		m.fill(k)
+		return n.post(m.room[:k], m)
 	}
+	defer m.drop()
+	if err := n.mayWrite(); err != nil || k == 0 {
+		return err
+	}
+	return n.post(m.room[:k], nil)
 }
 
 // mayWrite returns why nothing may be written.
@@ -136,7 +146,7 @@ func (n *NetConn) post(p []byte, m *parcel) (err error) {
 		i.lent, p = &m.lent, nil
 	}
 	s := Rejected
-	for s == Rejected && err == nil { // Again when a deadline was lifted that had passed.
+	for s == Rejected && err == nil {
 		var w *waiter
 		if s, w = n.ref.g.put(i, p, nil, true); w != nil {
 			s, err = n.awaitTurn(w)
@@ -148,34 +158,35 @@ func (n *NetConn) post(p []byte, m *parcel) (err error) {
 	if m != nil {
 		m.drop()
 	}
-	if err == nil { // The queue takes no more.
-		if err = n.mayWrite(); err == nil {
-			err = net.ErrClosed
-		}
+	if err == nil {
+		err = n.whyShut()
 	}
 	return err
 }
 
+// whyShut returns why the queue takes no more.
+func (n *NetConn) whyShut() error {
+	if err := n.mayWrite(); err != nil {
+		return err
+	}
+	return net.ErrClosed
+}
+
 // awaitTurn waits for the answer to w, or until this side must wait no more.
+// Rejected without an error is neither: w has lost its place.
 func (n *NetConn) awaitTurn(w *waiter) (Status, error) {
-	stop := make(chan struct{})
 	n.mu.Lock()
 	err := n.wr.stopped(n)
 	if err == nil && reactor.OnLoop() {
 		err = ErrWouldBlock
 	}
 	if err != nil {
-		close(stop)
-	} else {
-		n.wr.halt = stop
+		n.wr.ring()
 	}
 	n.mu.Unlock()
-	s, gaveUp := n.ref.g.await(stop, w)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.wr.halt = nil
+	s, gaveUp := n.ref.g.await(n.wr.bell, w)
 	if gaveUp && err == nil {
-		err = n.wr.stopped(n)
+		err = n.mayWrite()
 	}
 	return s, err
 }

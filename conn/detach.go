@@ -2,6 +2,7 @@ package conn
 
 import (
 	"net"
+	"syscall"
 
 	"github.com/penstock-go/penstock/aio"
 )
@@ -33,10 +34,14 @@ type exit struct {
 // If the connection ends otherwise before that, fn is told why instead, behind
 // OnClose: the *CloseError or io.EOF, or net.ErrClosed when Close was called.
 // That is also what a second Detach, or one after Close, is told, at the end of
-// the turn.
+// the turn; and one before a dialed connection is there, ENOTCONN.
 func (c *Conn) Detach(fn func(d Departure, err error)) {
 	if c.state >= closing || c.final != nil && c.final.exit != nil {
 		c.loop.Defer(func() { fn(Departure{}, net.ErrClosed) })
+		return
+	}
+	if c.offline {
+		c.loop.Defer(func() { fn(Departure{}, syscall.ENOTCONN) })
 		return
 	}
 	was := c.state

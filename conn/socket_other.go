@@ -4,6 +4,7 @@ package conn
 
 import (
 	"errors"
+	"os"
 	"runtime"
 )
 
@@ -18,6 +19,10 @@ func closeSocket(int) {}
 func acceptOne(int) (int, error) { return -1, errLinux }
 
 func duplicateFD(int) (int, error) { return -1, errLinux }
+
+func resident(*os.File, int64, int64) bool { return false }
+
+func duplicateFile(*os.File) (*os.File, error) { return nil, errLinux }
 
 func prepare(int, Config) error { return errLinux }
 
