@@ -80,8 +80,8 @@ type Config struct {
 	// more than it saves. Kernel 6.1 and io_uring.
 	ZeroCopyMin int
 	// CloseTimeout bounds the time from Close until the connection is gone.
-	// When the peer has ended its side before, it counts from the last byte
-	// that the peer took. Past it the connection is reset, with reason
+	// When the peer has ended its side before, or a SendFrom or a Pipe is to be
+	// flushed, it counts from the last byte that the peer took. Past it the connection is reset, with reason
 	// WriteTimeout if bytes were still pending. Default 10 s.
 	CloseTimeout time.Duration
 	// IdleTimeout, ReadTimeout, WriteTimeout and HandshakeTimeout are the
