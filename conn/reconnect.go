@@ -124,6 +124,12 @@ func (b *retry) stop() {
 	}
 }
 
+// GiveUp ends the connection as a deadline does: at once and with a reset, for a
+// reason of the protocol above, such as a peer that no longer answers. With
+// Reconnect it is a loss if the reason is one that the network or the peer can
+// give: IdleTimeout, ReadTimeout, WriteTimeout, HandshakeTimeout, PeerReset, EOF.
+func (c *Conn) GiveUp(reason Reason, cause error) { c.end(reason, "", cause, true) }
+
 // lose takes an end for a loss, if that is to be: the socket is given up, and an
 // attempt follows when its operations are home.
 func (dl *dialing) lose(reason Reason, op string, err error, reset bool) bool {

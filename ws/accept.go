@@ -275,6 +275,7 @@ func (r *Request) choose(ours []string) string {
 func (c *Conn) begin() {
 	l := c.lane
 	c.phase, c.opened = open, true
+	c.conn.Established()
 	l.ep.counts.open.Add(1)
 	l.ep.counts.opened.Add(1)
 	l.clock.forget(c)
@@ -337,8 +338,13 @@ func (c *Conn) gather(in *buf.Buf) (p []byte, ok bool, bad *badHead) {
 			return p, true, nil
 		}
 		c.in = l.inbound()
-		c.in.block, c.in.size = in.Take(), uint64(seen)
-		return nil, false, nil
+		c.in.size = uint64(seen)
+		if c.mayKeep() {
+			c.in.block = in.Take()
+			return nil, false, nil
+		}
+		b = c.in
+		b.block = l.loop.Small().Get()
 	}
 	was := b.block.Len()
 	if len(b.block.Room()) < in.Len() && b.block.Cap() < l.loop.Bulk().BlockSize() {
@@ -349,7 +355,7 @@ func (c *Conn) gather(in *buf.Buf) (p []byte, ok bool, bad *badHead) {
 		}
 	}
 	n := b.block.Append(in.Bytes())
-	end, seen, bad := headEnd(b.block.Bytes(), int(b.size))
+	end, seen, bad := headEnd(b.block.Bytes(), min(int(b.size), b.block.Len()))
 	switch {
 	case bad != nil:
 		return nil, false, bad

@@ -3,11 +3,14 @@ package ws
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
+	"sync/atomic"
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
@@ -36,13 +39,31 @@ func (e *HandshakeError) Error() string {
 // Unwrap returns Err.
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
+// RetryHandler hears that a client which reconnects is down.
+type RetryHandler interface {
+	// OnRetry runs when a WebSocket was lost, behind its OnClose, and when an attempt
+	// to connect or its handshake has failed. c takes no messages; to end it all call
+	// Close or Abort of c.Conn().
+	OnRetry(c *Conn, r conn.Retry)
+}
+
 // Client speaks WebSocket to a server: it is the conn.Handler of connections that
 // are dialed to it. It keeps its state in the connection's User.
 //
-// Thread: Stats may be called by any goroutine; the rest is for the loops.
+// With conn.Dialer.Reconnect a connection that was lost is dialed again, as one
+// whose handshake was refused with a status from 500 on, or took too long. Each
+// WebSocket is a new *Conn with an OnOpen and an OnClose of its own; in between there
+// is none, and nothing is sent. An OnClose without an OnOpen before it is the end:
+// the server was not reached, or its answer not taken.
+//
+// Thread: any, but for what implements conn.Handler.
 type Client struct {
 	ep      *endpoint
+	dialer  *conn.Dialer
+	network string
+	address string
 	request []byte // but for the key and the empty line
+	next    atomic.Uint32
 }
 
 // ClientConfig shapes a client. The zero value works.
@@ -53,10 +74,18 @@ type ClientConfig struct {
 	Header http.Header
 	// Host is asked for instead of that of the address.
 	Host string
+	// Dialer makes the connections: time-outs, marks, Reconnect. Its Reconnect.Keep
+	// must be off: half a conversation is of no use in the next. Default: a Dialer
+	// without options.
+	Dialer *conn.Dialer
+	// Network and Address say where to connect instead of to the host of the
+	// address: "unix" and a path, for one.
+	Network, Address string
 }
 
 // NewClient returns a client for an address, ws://HOST[:PORT][/PATH][?QUERY],
-// whose WebSockets h hears.
+// whose WebSockets h hears. One client may dial any number of connections, which
+// share on each loop what compresses them.
 func NewClient(address string, h Handler, cfg ClientConfig) (*Client, error) {
 	ep, err := newEndpoint(h, cfg.Config, true)
 	if err != nil {
@@ -66,6 +95,30 @@ func NewClient(address string, h Handler, cfg ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	k := &Client{ep: ep, dialer: cfg.Dialer, network: cfg.Network, address: cfg.Address}
+	if k.network == "" {
+		k.network = "tcp"
+	}
+	if k.address == "" {
+		k.address = u.Host
+		if u.Port() == "" {
+			k.address = net.JoinHostPort(u.Hostname(), "80")
+		}
+	}
+	switch {
+	case k.dialer == nil:
+		k.dialer = &conn.Dialer{}
+	case k.dialer.Reconnect != nil && k.dialer.Reconnect.Keep:
+		return nil, errors.New("ws: Reconnect.Keep would send what belongs to a WebSocket that is gone")
+	}
+	if k.request, err = cfg.head(u, &ep.cfg); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// head returns the head of a request, but for the key and the empty line.
+func (cfg *ClientConfig) head(u *url.URL, checked *Config) ([]byte, error) {
 	host := u.Host
 	if cfg.Host != "" {
 		host = cfg.Host
@@ -84,13 +137,13 @@ func NewClient(address string, h Handler, cfg ClientConfig) (*Client, error) {
 			p = appendField(p, name, value)
 		}
 	}
-	for _, name := range ep.cfg.Protocols {
+	for _, name := range checked.Protocols {
 		p = appendField(p, "Sec-WebSocket-Protocol", name)
 	}
-	if d := ep.cfg.Deflate; d != nil {
+	if d := checked.Deflate; d != nil {
 		p = append(d.appendOffer(append(p, "Sec-WebSocket-Extensions: "...)), "\r\n"...)
 	}
-	return &Client{ep: ep, request: p}, nil
+	return p, nil
 }
 
 // parseAddress reads the address of a WebSocket (RFC 6455, 3).
@@ -99,6 +152,8 @@ func parseAddress(address string) (*url.URL, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("ws: %w", err)
+	case u.Scheme == "wss":
+		return nil, fmt.Errorf("ws: address %q: TLS is not there yet: %w", address, errors.ErrUnsupported)
 	case u.Scheme != "ws":
 		return nil, fmt.Errorf("ws: address %q is not ws://HOST[:PORT][/PATH]", address)
 	case u.Hostname() == "" || u.User != nil || u.Fragment != "" || u.Opaque != "":
@@ -119,7 +174,7 @@ func (k *Client) OnOpen(c *conn.Conn) {
 	c.SetUser(w)
 	l.clock.wait(w, k.ep.cfg.HandshakeTimeout)
 	var raw [16]byte
-	_, _ = rand.Read(raw[:])
+	_, _ = rand.Read(raw[:]) // It never fails.
 	base64.StdEncoding.Encode(w.asked.key[:], raw[:])
 	p := append(l.bytes(len(k.request)+64), k.request...)
 	p = append(appendField(p, "Sec-WebSocket-Key", w.asked.key[:]), "\r\n"...)
@@ -132,19 +187,55 @@ func (k *Client) OnOpen(c *conn.Conn) {
 func (k *Client) OnData(c *conn.Conn, in *buf.Buf) { of(c).hear(in) }
 
 // OnFull implements conn.FullHandler.
-func (k *Client) OnFull(c *conn.Conn) { of(c).full() }
+func (k *Client) OnFull(c *conn.Conn) { k.of(c).full() }
 
 // OnDrain implements conn.DrainHandler.
-func (k *Client) OnDrain(c *conn.Conn) { of(c).drained() }
+func (k *Client) OnDrain(c *conn.Conn) { k.of(c).drained() }
 
 // OnError implements conn.ErrorHandler.
-func (k *Client) OnError(c *conn.Conn, err error) { of(c).failed(err) }
+func (k *Client) OnError(c *conn.Conn, err error) { k.of(c).failed(err) }
 
 // OnShutdown implements conn.ShutdownHandler: the server is told GoingAway.
-func (k *Client) OnShutdown(c *conn.Conn) { of(c).Close(GoingAway, "") }
+func (k *Client) OnShutdown(c *conn.Conn) { k.of(c).shutdown() }
+
+// OnRetry implements conn.RetryHandler.
+func (k *Client) OnRetry(c *conn.Conn, r conn.Retry) {
+	w := k.of(c)
+	if w.asked != nil && w.asked.err != nil {
+		r.Err, w.asked.err = w.asked.err, nil
+	}
+	if w.ended(r.Err); w.hooks.retry != nil {
+		w.hooks.retry(w, r)
+	}
+}
 
 // OnClose implements conn.Handler.
-func (k *Client) OnClose(c *conn.Conn, err error) { of(c).ended(err) }
+func (k *Client) OnClose(c *conn.Conn, err error) {
+	w := k.of(c)
+	lost := w.told // Its end was told, and no other came after it.
+	w.ended(err)
+	if !w.opened || lost && err != nil {
+		w.hooks.handler.OnClose(w, w.unopened(err))
+	}
+}
+
+// of returns the WebSocket on a connection, or what stands for it before there was
+// one.
+func (k *Client) of(c *conn.Conn) *Conn {
+	if c.User() == nil {
+		c.SetUser(&Conn{conn: c, lane: k.ep.lane(c.Loop()), hooks: k.ep.hooks, place: -1, phase: over, asked: &asked{}})
+	}
+	return of(c)
+}
+
+// unopened is what OnClose is told of a WebSocket that did not come about.
+func (c *Conn) unopened(err error) *CloseError {
+	told := &CloseError{Code: Abnormal, Remote: remote(err), Err: err}
+	if c.asked != nil && c.asked.err != nil {
+		told.Remote, told.Err = true, c.asked.err
+	}
+	return told
+}
 
 // asked is what a client remembers of its request until it is answered.
 type asked struct {
@@ -181,7 +272,14 @@ func (c *Conn) reject(err *HandshakeError) {
 	c.lane.clock.forget(c)
 	c.phase = over
 	c.asked.err = err
-	c.conn.CloseError(conn.ProtocolError, err, nil)
+	switch {
+	case errors.Is(err.Err, ErrHandshakeTimeout):
+		c.conn.GiveUp(conn.HandshakeTimeout, err)
+	case err.Status >= 500:
+		c.conn.GiveUp(conn.Refused, err) // It may be there later.
+	default:
+		c.conn.CloseError(conn.ProtocolError, err, nil)
+	}
 }
 
 // checkAnswer takes a server's answer, or says what is wrong with it (RFC 6455,

@@ -57,10 +57,6 @@ func (c *Conn) pong(payload []byte) {
 // code is one that may be sent, see RFC 6455, 7.4, or NoStatus for a close frame
 // without a code; for any other Internal is sent.
 func (c *Conn) Close(code Code, reason string) {
-	if c.phase == greeting {
-		c.phase = over
-		c.conn.Close()
-	}
 	if c.phase != open {
 		return
 	}
@@ -93,12 +89,31 @@ func (c *Conn) closed(payload []byte) {
 	}
 	c.phase = over
 	c.last.told.Clean = true
-	if c.lane.ep.client { // The server is to end the connection (RFC 6455, 7.1.1).
+	if c.lane.ep.client && c.last.told.Remote { // The server is to end the connection (RFC 6455, 7.1.1).
 		c.lane.clock.wait(c, c.lane.ep.cfg.CloseTimeout)
 		return
 	}
 	c.lane.clock.forget(c)
 	c.conn.Close()
+}
+
+// giveUp ends a WebSocket whose peer does not answer a ping.
+func (c *Conn) giveUp() {
+	c.lane.ep.counts.pongTimeouts.Add(1)
+	c.phase = over
+	c.last = &last{told: CloseError{Code: Abnormal}, err: errSilent}
+	c.conn.GiveUp(conn.IdleTimeout, errSilent)
+}
+
+// shutdown says goodbye, as far as that makes sense.
+func (c *Conn) shutdown() {
+	switch c.phase {
+	case open:
+		c.Close(GoingAway, "")
+	case greeting, over:
+		c.phase = over
+		c.conn.Close()
+	}
 }
 
 // closeLate gives up to wait for the peer's close frame.
@@ -117,7 +132,7 @@ func (c *Conn) fail(f *failure) {
 	}
 	c.lane.ep.counts.failed(f.code)
 	c.lane.clock.forget(c)
-	silent := c.phase == closing || !f.code.sendable() // A second close frame would be none.
+	silent := c.phase == closing // A second close frame would be none.
 	c.phase = over
 	if c.last == nil {
 		c.last = &last{told: CloseError{Code: f.code, Reason: f.text}}
@@ -129,7 +144,7 @@ func (c *Conn) fail(f *failure) {
 	c.conn.CloseError(conn.ProtocolError, f, nil)
 }
 
-// ended is the end of the connection: err is what its OnClose is told.
+// ended is the end of the WebSocket: err is what became of the connection.
 func (c *Conn) ended(err error) {
 	l := c.lane
 	l.settle()
@@ -143,16 +158,10 @@ func (c *Conn) ended(err error) {
 		c.writer = nil
 		w.drop()
 	}
-	switch {
-	case c.opened:
+	if c.opened && !c.told {
+		c.told = true
 		l.ep.counts.open.Add(-1)
 		c.hooks.handler.OnClose(c, c.verdict(err))
-	case l.ep.client: // Who has asked must hear of it.
-		told := &CloseError{Code: Abnormal, Remote: remote(err), Err: err}
-		if e := c.asked.err; e != nil {
-			told.Remote, told.Err = true, e
-		}
-		c.hooks.handler.OnClose(c, told)
 	}
 }
 
@@ -164,6 +173,8 @@ func (c *Conn) verdict(err error) *CloseError {
 	told := &c.last.told
 	var ce *conn.CloseError
 	switch {
+	case errors.Is(err, c.last.err) && err != nil:
+		told.Err = err
 	case c.last.err != nil:
 		told.Err = c.last.err
 	case !told.Clean, errors.As(err, &ce) && ce.LostBytes > 0:

@@ -1,6 +1,8 @@
 package ws
 
 import (
+	"io"
+
 	"github.com/penstock-go/penstock/conn"
 )
 
@@ -39,6 +41,7 @@ type Conn struct {
 
 	phase  phase
 	opened bool // OnOpen has run, or is running
+	told   bool // and OnClose too
 	pinged bool // and nothing was heard since
 	ponged bool // a pong has gone past the limit, and the queue was not seen below it since
 }
@@ -94,8 +97,8 @@ func (c *Conn) tick() {
 		c.beat()
 	case closing:
 		c.closeLate()
-	case over:
-		c.conn.Close()
+	case over: // The server has not ended the connection behind its close frame.
+		c.conn.GiveUp(conn.EOF, io.EOF)
 	}
 }
 
@@ -105,8 +108,7 @@ func (c *Conn) beat() {
 	took := uint32(c.conn.Stats().BytesOut)
 	switch {
 	case c.pinged && (c.conn.Pending() == 0 || took == c.taken):
-		c.lane.ep.counts.pongTimeouts.Add(1)
-		c.fail(errSilent)
+		c.giveUp()
 	case c.pinged: // It takes what we send: what it says may wait behind that.
 		c.taken = took
 		k.wait(c, cfg.PongWithin)

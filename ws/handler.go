@@ -1,6 +1,9 @@
 package ws
 
-import "github.com/penstock-go/penstock/buf"
+import (
+	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/conn"
+)
 
 // Handler is what a WebSocket does with its events.
 //
@@ -118,6 +121,7 @@ type Funcs struct {
 	Ping     func(c *Conn, payload []byte)
 	Pong     func(c *Conn, payload []byte)
 	Error    func(c *Conn, err error)
+	Retry    func(c *Conn, r conn.Retry)
 	Close    func(c *Conn, err *CloseError)
 }
 
@@ -152,13 +156,14 @@ type hooks struct {
 	ping     func(*Conn, []byte)
 	pong     func(*Conn, []byte)
 	err      func(*Conn, error)
+	retry    func(*Conn, conn.Retry)
 }
 
 func newHooks(h Handler) *hooks {
 	k := &hooks{handler: h}
 	if f, ok := h.(*Funcs); ok {
 		k.upgrade, k.fragment, k.full, k.drain = f.Upgrade, f.Fragment, f.Full, f.Drain
-		k.ping, k.pong, k.err = f.Ping, f.Pong, f.Error
+		k.ping, k.pong, k.err, k.retry = f.Ping, f.Pong, f.Error, f.Retry
 		return k
 	}
 	if u, ok := h.(UpgradeHandler); ok {
@@ -181,6 +186,9 @@ func newHooks(h Handler) *hooks {
 	}
 	if e, ok := h.(ErrorHandler); ok {
 		k.err = e.OnError
+	}
+	if r, ok := h.(RetryHandler); ok {
+		k.retry = r.OnRetry
 	}
 	return k
 }

@@ -351,7 +351,7 @@ func (c *Conn) collect(in *buf.Buf, p []byte, skip int) bool {
 func (c *Conn) firstBlock(in *buf.Buf, n, skip int) bool {
 	b, loop := c.in, c.lane.loop
 	total := int(b.size) // As far as frames have told.
-	if skip+n == in.Len() && total-n <= len(in.Room()) && b.frame.fin {
+	if skip+n == in.Len() && total-n <= len(in.Room()) && b.frame.fin && c.mayKeep() {
 		b.block, b.front = in.Take(), skip
 		return true
 	}
@@ -371,6 +371,10 @@ func (c *Conn) firstBlock(in *buf.Buf, n, skip int) bool {
 	b.front = maxHeader
 	return true
 }
+
+// mayKeep reports whether a received block may be kept while the rest is awaited:
+// not where conn.Config.RecvLimit would stop reading for that.
+func (c *Conn) mayKeep() bool { return c.conn.Kept() == 0 }
 
 // outgrow moves what was collected to where n bytes more have room: from a small
 // block to a large one, or to the heap.

@@ -122,6 +122,9 @@ func (r *Request) AddHeader(name, value string) error {
 // the server. Its own OnUpgrade does not run.
 func (r *Request) SetHandler(h Handler) { r.conn.SetHandler(h) }
 
+// User returns what was given to Upgrader.Upgrade, or nil.
+func (r *Request) User() any { return r.conn.user }
+
 // SetUser keeps a value with the connection; see Conn.User.
 func (r *Request) SetUser(v any) { r.conn.user = v }
 

@@ -59,7 +59,7 @@ func (s *Server) OnDrain(c *conn.Conn) { of(c).drained() }
 func (s *Server) OnError(c *conn.Conn, err error) { of(c).failed(err) }
 
 // OnShutdown implements conn.ShutdownHandler: every peer is told GoingAway.
-func (s *Server) OnShutdown(c *conn.Conn) { of(c).Close(GoingAway, "") }
+func (s *Server) OnShutdown(c *conn.Conn) { of(c).shutdown() }
 
 // OnClose implements conn.Handler.
 func (s *Server) OnClose(c *conn.Conn, err error) { of(c).ended(err) }

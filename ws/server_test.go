@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/ws"
 )
 
@@ -26,4 +27,25 @@ func TestEcho(t *testing.T) {
 	r.want(bye(1000))
 	r.gone()
 	r.wantClose(ws.Normal, true, true)
+}
+
+// TestRecvLimit holds that a limit of kept blocks does not stop a message which is
+// longer than the limit.
+func TestRecvLimit(t *testing.T) {
+	for _, n := range []int{3000, 5000, 60000, 100000} {
+		r := newRig(t, options{below: conn.Config{RecvLimit: 1000}, window: 1 << 20})
+		r.peer.AutoRead(true)
+		p := append(handshake(), masked(text(strings.Repeat("x", n)), text("behind"))...)
+		for len(p) > 0 {
+			k := min(len(p), 100+len(p)/7)
+			r.peer.Feed(p[:k])
+			p = p[k:]
+			r.turns(3)
+		}
+		r.turns(20)
+		if len(r.msgs) != 2 || len(r.msgs[0]) != n+5 {
+			t.Fatalf("%d bytes: heard %d messages", n, len(r.msgs))
+		}
+		r.gone()
+	}
 }

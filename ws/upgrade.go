@@ -1,0 +1,130 @@
+package ws
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// Upgrader moves connections from a server of net/http onto the loops, where they
+// are WebSockets: an http.Handler for the paths that are one. The handshake is read
+// and answered on the loop, by the rules of a [Server] and with its hooks; the
+// goroutine of net/http ends.
+//
+// It is for HTTP/1.1 over TCP and unix sockets without TLS: a proxy in front that ends
+// TLS is the way today.
+//
+// Thread: any.
+type Upgrader struct {
+	*Server
+	below conn.Config
+	loops []reactor.Remote
+	next  chan int // one: the loop of the next connection
+}
+
+// NewUpgrader returns an Upgrader onto the loops of g, one after another: h hears the
+// WebSockets, cfg shapes them, and below the connections they are on.
+func NewUpgrader(g *reactor.Group, h Handler, cfg Config, below conn.Config) (*Upgrader, error) {
+	s, err := NewServer(h, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if below, err = below.Check(); err != nil {
+		return nil, err
+	}
+	u := &Upgrader{Server: s, below: below, next: make(chan int, 1)}
+	for i := range g.Len() {
+		u.loops = append(u.loops, g.Loop(i))
+	}
+	u.next <- 0
+	return u, nil
+}
+
+// ServeHTTP implements http.Handler: Upgrade without a value, whose error has been
+// answered.
+func (u *Upgrader) ServeHTTP(w http.ResponseWriter, r *http.Request) { _ = u.Upgrade(w, r, nil) }
+
+// Upgrade takes the connection of r over. user becomes Conn.User, so that what the
+// middleware of net/http has found out is known to OnUpgrade, by Request.User, and to
+// OnOpen. Headers that were set on w are not sent: OnUpgrade adds those of the answer.
+//
+// When it fails, the request has been answered with a status, and the connection is
+// still that of net/http.
+func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request, user any) error {
+	head, status, err := rebuild(r)
+	if err == nil && r.TLS != nil {
+		status, err = http.StatusNotImplemented, errors.New("ws: no WebSocket over TLS: let a proxy end it")
+	}
+	hijacker, ok := w.(http.Hijacker)
+	if err == nil && !ok {
+		status, err = http.StatusNotImplemented, fmt.Errorf("ws: %T cannot be hijacked", w)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), status)
+		return err
+	}
+	c, buffered, err := hijacker.Hijack()
+	if err != nil {
+		http.Error(w, "this connection cannot become a WebSocket", http.StatusInternalServerError)
+		return fmt.Errorf("ws: %w", err)
+	}
+	if n := buffered.Reader.Buffered(); n > 0 { // Frames in the segment of the handshake.
+		more, _ := buffered.Reader.Peek(n)
+		head = append(head, more...)
+	}
+	i := <-u.next
+	u.next <- (i + 1) % len(u.loops)
+	if err := conn.Attach(u.loops[i], c, &hijacked{u.Server, user}, u.below, head); err != nil {
+		_ = c.Close()
+		return fmt.Errorf("ws: %w", err)
+	}
+	return nil
+}
+
+// rebuild writes down the head of a request again. What cannot be a handshake is
+// refused before, as long as net/http can answer.
+func rebuild(r *http.Request) (head []byte, status int, err error) {
+	switch {
+	case r.ProtoMajor != 1 || r.ProtoMinor != 1:
+		return nil, http.StatusHTTPVersionNotSupported, errors.New("ws: not HTTP/1.1")
+	case r.Method != http.MethodGet:
+		return nil, http.StatusMethodNotAllowed, errMethod
+	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
+		return nil, http.StatusBadRequest, errBody
+	}
+	p := append(append([]byte("GET "), r.RequestURI...), " HTTP/1.1\r\n"...)
+	p = appendField(p, "Host", r.Host)
+	names := make([]string, 0, len(r.Header))
+	for name := range r.Header {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		for _, value := range r.Header[name] {
+			if !isToken(name) || !isText(value) {
+				return nil, http.StatusBadRequest, errValue
+			}
+			p = appendField(p, name, value)
+		}
+	}
+	if !isText(r.RequestURI) || !isText(r.Host) {
+		return nil, http.StatusBadRequest, errTarget
+	}
+	return append(p, "\r\n"...), 0, nil
+}
+
+// hijacked is a Server for one connection that net/http has had.
+type hijacked struct {
+	*Server
+	user any
+}
+
+// OnOpen implements conn.Handler.
+func (h *hijacked) OnOpen(c *conn.Conn) {
+	h.Server.OnOpen(c)
+	of(c).user = h.user
+}

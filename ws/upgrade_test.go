@@ -1,0 +1,123 @@
+package ws_test
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/testutil"
+	"github.com/penstock-go/penstock/reactor"
+	"github.com/penstock-go/penstock/ws"
+)
+
+// TestUpgrade moves connections of net/http onto the loop, with what was sent behind
+// the handshake, beside plain requests to the same server.
+func TestUpgrade(t *testing.T) {
+	engines(t, func(t *testing.T, g *reactor.Group) {
+		h := &ws.Funcs{
+			Upgrade: func(r *ws.Request) {
+				switch r.Path() {
+				case "/refused":
+					r.Refuse(http.StatusTeapot, "no")
+				case "/chat":
+					if r.User() != "from the middleware" || r.Header("X-Token") != "secret" || r.Host() != "server.example.com" || r.Query() != "room=1" {
+						t.Errorf("user %v, token %q, host %q, query %q", r.User(), r.Header("X-Token"), r.Host(), r.Query())
+					}
+				}
+			},
+			Message: func(c *ws.Conn, m *ws.Message) {
+				if c.User() != "from the middleware" {
+					t.Errorf("user %v", c.User())
+				}
+				c.SendReceived(m)
+			},
+		}
+		u, err := ws.NewUpgrader(g, h, ws.Config{Deflate: everything}, conn.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mux := http.NewServeMux()
+		mux.HandleFunc("/plain", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "plain") })
+		mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { _ = u.Upgrade(w, r, "from the middleware") })
+		server := httptest.NewServer(mux)
+		defer server.Close()
+		ask := func(say string) string {
+			c, err := net.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(testutil.Timeout(10 * time.Second)))
+			_, _ = io.WriteString(c, say)
+			got, err := io.ReadAll(c)
+			if err != nil {
+				t.Error(err)
+			}
+			return string(got)
+		}
+		good := string(handshake("X-Token: secret"))
+		head, rest, _ := strings.Cut(ask(good+string(masked(text("hello"), bye(1000)))), "\r\n\r\n")
+		if got, _ := decode(t, false, []byte(rest)); !strings.HasPrefix(head, "HTTP/1.1 101 ") || !equalFrames(got, frames(text("hello"), bye(1000))) {
+			t.Errorf("answer %q, frames %v", head, got)
+		}
+		for say, want := range map[string]string{
+			"GET /plain HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n":                         "HTTP/1.1 200 ",
+			"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n":                             "HTTP/1.1 426 ",
+			"POST /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n":       "HTTP/1.1 405 ",
+			"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc":     "HTTP/1.1 400 ",
+			"GET /x HTTP/1.0\r\nHost: a\r\n\r\n":                                                  "HTTP/1.0 505 ",
+			strings.Replace(good, "/chat", "/refused", 1):                                         "HTTP/1.1 418 ",
+			strings.Replace(good, "X-Token: secret", "Origin: http://evil.example.com", 1):        "HTTP/1.1 403 ",
+			strings.Replace(good, "Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 12", 1):    "HTTP/1.1 426 ",
+			strings.Replace(good, "X-Token: secret", "X-Long: "+strings.Repeat("long ", 5000), 1): "HTTP/1.1 431 ",
+		} {
+			if got := ask(say); !strings.HasPrefix(got, want) {
+				t.Errorf("%.40q: answer %.80q, want %s", say, got, want)
+			}
+		}
+		testutil.Eventually(t, 5*time.Second, "closed", func() bool { return u.Stats().Open == 0 })
+		if s := u.Stats(); s.Opened != 1 {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+// TestUpgradeOverTLS holds that what cannot be done is answered.
+func TestUpgradeOverTLS(t *testing.T) {
+	g, err := reactor.Start(reactor.Config{Loops: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	u, err := ws.NewUpgrader(g, ws.NopHandler{}, ws.Config{}, conn.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewTLSServer(u)
+	defer server.Close()
+	r, _ := http.NewRequest("GET", server.URL, nil)
+	r.Header.Set("Connection", "Upgrade")
+	r.Header.Set("Upgrade", "websocket")
+	r.Header.Set("Sec-WebSocket-Version", "13")
+	r.Header.Set("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+	answer, err := server.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, _ := io.ReadAll(answer.Body)
+	if answer.StatusCode != http.StatusNotImplemented || !bytes.Contains(body, []byte("TLS")) {
+		t.Errorf("answer %d %q", answer.StatusCode, body)
+	}
+	w := httptest.NewRecorder()
+	r.TLS, r.ContentLength = nil, 0
+	if err := u.Upgrade(w, r, nil); err == nil || w.Code != http.StatusNotImplemented {
+		t.Errorf("a writer that cannot be hijacked: %v, %d", err, w.Code)
+	}
+}
