@@ -3,13 +3,16 @@ package conn_test
 import (
 	"errors"
 	"io"
-	"net"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/penstock-go/penstock/aio/aiotest"
+	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/invariants"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -108,23 +111,8 @@ func TestIdleDuringWork(t *testing.T) {
 	})
 }
 
-// dialSlow connects with a window of a few segments, of the size that they have
-// on a network: of those of loopback, 64 KiB, it would be one, and stall by itself.
-func dialSlow(t *testing.T, l *conn.Listener) net.Conn {
-	t.Helper()
-	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
-		return raw.Control(func(fd uintptr) {
-			_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 16<<10)
-			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1400)
-		})
-	}}
-	c, err := d.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = c.SetDeadline(time.Now().Add(testutil.Timeout(30 * time.Second)))
-	return c
-}
+// The slow readers below are at unix sockets: TCP with a small window stalls by
+// itself, for longer than a test has.
 
 // TestSlowReaderOfTheKernel has a peer that takes longer than IdleTimeout for what
 // the kernel took at once.
@@ -139,8 +127,8 @@ func TestSlowReaderOfTheKernel(t *testing.T) {
 			},
 			Close: func(*conn.Conn, error) { closed.Add(1) },
 		}
-		l := listen(t, g, h, conn.Config{IdleTimeout: 300 * ms, SendBuffer: 200 << 10})
-		c := dialSlow(t, l)
+		l := listenUnix(t, g, abstract(), h, conn.Config{IdleTimeout: 300 * ms})
+		c := dialUnix(t, l.Addr().Name)
 		defer c.Close()
 		read := 0
 		for p, began := make([]byte, 4<<10), time.Now(); time.Since(began) < 600*ms; time.Sleep(20 * ms) {
@@ -173,16 +161,14 @@ func TestSlowReaderIsNotIdle(t *testing.T) {
 			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				var closed atomic.Bool
 				ends := make(chan error, 1)
-				cfg := tc.cfg
-				cfg.SendBuffer = 1 << 20
-				l := listen(t, g, &conn.Funcs{
+				l := listenUnix(t, g, abstract(), &conn.Funcs{
 					Open:  func(c *conn.Conn) { _, _ = c.Write(make([]byte, 16<<20)) },
 					Close: func(_ *conn.Conn, err error) { closed.Store(true); ends <- err },
-				}, cfg)
-				c := dialSlow(t, l)
+				}, tc.cfg)
+				c := dialUnix(t, l.Addr().Name)
 				defer c.Close()
 				read := 0
-				for p, began := make([]byte, 4<<10), time.Now(); time.Since(began) < 900*ms; time.Sleep(20 * ms) {
+				for p, began := make([]byte, 8<<10), time.Now(); time.Since(began) < 700*ms; time.Sleep(20 * ms) {
 					n, err := c.Read(p)
 					if read += n; err != nil {
 						t.Fatalf("after %d bytes: %v", read, err)
@@ -256,4 +242,60 @@ func TestDialedDeadlines(t *testing.T) {
 			finished(t, l)
 		}
 	})
+}
+
+// TestAllocsWithDeadlines holds that a message with all deadlines on allocates
+// nothing, by TCP and over a unix socket.
+func TestAllocsWithDeadlines(t *testing.T) {
+	if invariants.Enabled {
+		return
+	}
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		cfg := conn.Config{IdleTimeout: time.Hour, ReadTimeout: time.Hour, WriteTimeout: time.Hour, HandshakeTimeout: time.Hour}
+		fds := []int{rawClient(t, listen(t, g, echo(), cfg))}
+		name := abstract()
+		listenUnix(t, g, name, echo(), cfg)
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if err := unix.Connect(fd, &unix.SockaddrUnix{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+		for _, fd := range append(fds, fd) {
+			ask, answer := []byte("ping"), make([]byte, 4)
+			if n := mallocs(4000, func() { roundTrip(t, fd, ask, answer) }); n > 0.01 {
+				t.Errorf("%v allocations a round trip", n)
+			}
+		}
+	})
+}
+
+// BenchmarkDeadlines is what deadlines add to a message that is echoed, one a turn,
+// on a simulated kernel.
+func BenchmarkDeadlines(b *testing.B) {
+	for name, cfg := range map[string]conn.Config{
+		"none": {}, "all": {IdleTimeout: time.Hour, ReadTimeout: time.Hour, WriteTimeout: time.Hour, HandshakeTimeout: time.Hour},
+	} {
+		b.Run(name, func(b *testing.B) {
+			small, _ := buf.NewPool(buf.Config{BlockSize: reactor.SmallBlock, SlabBlocks: 8})
+			bulk, _ := buf.NewPool(buf.Config{BlockSize: reactor.BulkBlock, SlabBlocks: 8})
+			fake := aiotest.NewFake(1, small, aiotest.Config{Bulk: bulk})
+			loop := reactor.NewLoop(reactor.LoopConfig{Engine: fake, Small: small, Bulk: bulk})
+			cfg, err := cfg.Check()
+			if err != nil {
+				b.Fatal(err)
+			}
+			fd, peer := fake.Open()
+			peer.AutoRead(true)
+			conn.New(loop, int(fd), echo(), cfg)
+			for message := []byte("ping"); b.Loop(); {
+				peer.Feed(message)
+				if err := loop.Turn(0); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

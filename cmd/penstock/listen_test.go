@@ -270,7 +270,7 @@ func TestIdleTimeout(t *testing.T) {
 // and arrives whole when it is read at last, and a FLOOD is refused.
 func TestSendMemory(t *testing.T) {
 	onEngines(t, func(t *testing.T, engine string) {
-		const memory, stalled, each = 8 << 20, 12, 8 << 20
+		const memory, stalled, each = 4 << 20, 6, 7 << 20
 		s := serve(t, "firehose", engine, "--send-memory", fmt.Sprint(memory), "--slow-peer", "reject")
 		var readers []net.Conn
 		for i := range stalled {
@@ -307,7 +307,7 @@ func TestSlowPeerClose(t *testing.T) {
 	onEngines(t, func(t *testing.T, engine string) {
 		s := serve(t, "firehose", engine, "--send-memory", "1048576", "--slow-peer", "close", "--drain-timeout", "200ms")
 		for range 40 { // Each of which has at least one message taken, while there is budget.
-			s.ask("FLOOD 100 65536 f\n")
+			s.ask("FLOOD 80 65536 f\n")
 		}
 		s.await(`"reason":"memory_limit"`)
 		c := s.ask("SEND 1000000 s\nQUIT\n")
@@ -328,7 +328,7 @@ func TestSlowPeerClose(t *testing.T) {
 func TestEchoWithoutRoom(t *testing.T) {
 	onEngines(t, func(t *testing.T, engine string) {
 		s := serve(t, "echo", engine, "--send-memory", "262144")
-		const clients, total = 6, 6 << 20
+		const clients, total = 4, 5 << 20
 		done := make(chan []byte, clients)
 		for i := range clients {
 			c := s.dial()
