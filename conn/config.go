@@ -13,7 +13,7 @@ const (
 	DefaultCloseTimeout = 10 * time.Second
 	DefaultLinger       = time.Second
 	DefaultBacklog      = 4096
-	DefaultReadAhead    = 64 << 10
+	DefaultReadAhead    = 128 << 10
 )
 
 // Reserve is how many bytes a connection may have pending past its limit, for
@@ -95,7 +95,7 @@ type Config struct {
 	// ReadAhead is how many bytes a NetConn holds that were received and not
 	// read, before reading from the peer is paused. It is passed by what had come
 	// when the pause was heard of: a block at the most where the peer sends much.
-	// Default 64 KiB.
+	// Default 128 KiB, two such blocks, so that one can come while one is read.
 	ReadAhead int
 	// Backlog is how many connections may wait to be accepted, for each loop.
 	// Default 4096; the kernel's bound is sysctl net.core.somaxconn.
