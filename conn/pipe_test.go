@@ -362,8 +362,8 @@ func TestPipeBesideUsedBudget(t *testing.T) {
 }
 
 // TestSimPipe forwards both ways between peers that talk, read now and then and
-// half-close, while the handlers send too: every byte arrives, in order. With
-// resets what arrived is what was sent, up to somewhere.
+// half-close, while the handlers send, pause and change their marks: every byte
+// arrives, in order. With resets what arrived is what was sent, up to somewhere.
 func TestSimPipe(t *testing.T) {
 	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
 		faults := aiotest.Faults()
@@ -381,12 +381,16 @@ func TestSimPipe(t *testing.T) {
 		if _, err := conn.Pipe(parties[0].c, parties[1].c, conn.PipeConfig{}); err != nil {
 			t.Fatal(err)
 		}
-		var sent [2][]byte
+		var sent [2][]byte // bytes below 128
+		var own [2]int     // bytes of 128 and above that were taken
 		var ended [2]bool
 		for range 80 {
 			for i, peer := range peers {
 				if !ended[i] && w.rng.IntN(3) == 0 {
 					data := noise(w.rng.IntN(1000), 1+w.rng.IntN(w.rng.IntN(20_000)+1))
+					for j := range data {
+						data[j] &= 127
+					}
 					sent[i] = append(sent[i], data...)
 					peer.Feed(data)
 				}
@@ -397,19 +401,32 @@ func TestSimPipe(t *testing.T) {
 					ended[i] = true
 					peer.CloseWrite()
 				}
+				own[i] += parties[i].meddle()
 			}
 			w.turn()
 		}
 		for i, peer := range peers {
+			parties[i].c.ResumeRead()
 			if peer.AutoRead(true); !ended[i] {
 				peer.CloseWrite()
 			}
 		}
 		w.settle("close", func() bool { return parties[0].closes == 1 && parties[1].closes == 1 })
 		for i, peer := range peers {
-			got := append(peer.Received(), peer.ReadAll()...)
+			var got []byte
+			mine := 0
+			for _, x := range append(peer.Received(), peer.ReadAll()...) {
+				if x < 128 {
+					got = append(got, x)
+				} else {
+					mine++
+				}
+			}
 			if broken := seed%3 == 0 && (peers[0].WasReset() || peers[1].WasReset()); broken && bytes.HasPrefix(sent[1-i], got) {
 				continue
+			}
+			if mine != own[i] {
+				t.Fatalf("peer %d has %d bytes of its handler, %d were taken", i, mine, own[i])
 			}
 			if !bytes.Equal(got, sent[1-i]) {
 				t.Fatalf("peer %d has %d bytes, %d were sent; closed with %v and %v", i, len(got), len(sent[1-i]), parties[0].closeErr, parties[1].closeErr)
@@ -447,4 +464,33 @@ func TestUnpipeInside(t *testing.T) {
 		b.settle("close", b.isClosed)
 		a.gone()
 	}
+}
+
+// meddle does what a handler may do beside a pipe, and returns how many bytes of
+// its own were taken.
+func (p *party) meddle() int {
+	w, c := p.w, p.c
+	if p.closes > 0 {
+		return 0
+	}
+	switch w.rng.IntN(12) {
+	case 0:
+		c.PauseRead()
+	case 1, 2:
+		c.ResumeRead()
+	case 3:
+		high := 1 + w.rng.IntN(50_000)
+		_ = c.SetMarks(conn.Marks{High: high, Low: w.rng.IntN(high), Limit: high + w.rng.IntN(1000)})
+	case 4:
+		data := bytes.Repeat([]byte{200}, 1+w.rng.IntN(3000))
+		if p.send(func() conn.Status { _, err := c.Write(data); return statusOf(err) }) == conn.Queued {
+			return len(data)
+		}
+	case 5:
+		data := bytes.Repeat([]byte{201}, 1+w.rng.IntN(9000))
+		if p.send(func() conn.Status { return c.SendFrom(bytes.NewReader(data), -1, nil) }) <= conn.Full {
+			return len(data)
+		}
+	}
+	return 0
 }
