@@ -364,6 +364,7 @@ func TestPipeBesideUsedBudget(t *testing.T) {
 // TestSimPipe forwards both ways between peers that talk, read now and then and
 // half-close, while the handlers send, pause and change their marks: every byte
 // arrives, in order. With resets what arrived is what was sent, up to somewhere.
+// Half of them are between two loops.
 func TestSimPipe(t *testing.T) {
 	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
 		faults := aiotest.Faults()
@@ -371,16 +372,23 @@ func TestSimPipe(t *testing.T) {
 			faults.Reset = 0.003
 		}
 		w := newWorld(t, seed, faults)
+		worlds := []*world{w, w}
+		turn := w.turn
+		if seed%2 == 0 {
+			worlds[1] = newWorld(t, seed+1, faults)
+			turn = func() { w.turn(); worlds[1].turn() }
+		}
 		var parties [2]*party
 		var peers [2]*aiotest.Peer
-		for i := range parties {
+		for i, w := range worlds {
 			fd, peer := w.fake.Open()
 			parties[i], peers[i] = &party{w: w}, peer
 			conn.New(w.loop, int(fd), parties[i], w.config())
 		}
-		if _, err := conn.Pipe(parties[0].c, parties[1].c, conn.PipeConfig{}); err != nil {
+		if _, err := conn.PipeRef(parties[0].c, parties[1].c.Ref(), conn.PipeConfig{}); err != nil {
 			t.Fatal(err)
 		}
+		turn()
 		var sent [2][]byte // bytes below 128
 		var own [2]int     // bytes of 128 and above that were taken
 		var ended [2]bool
@@ -403,7 +411,7 @@ func TestSimPipe(t *testing.T) {
 				}
 				own[i] += parties[i].meddle()
 			}
-			w.turn()
+			turn()
 		}
 		for i, peer := range peers {
 			parties[i].c.ResumeRead()
@@ -411,7 +419,10 @@ func TestSimPipe(t *testing.T) {
 				peer.CloseWrite()
 			}
 		}
-		w.settle("close", func() bool { return parties[0].closes == 1 && parties[1].closes == 1 })
+		w.settle("close", func() bool {
+			turn()
+			return parties[0].closes == 1 && parties[1].closes == 1
+		})
 		for i, peer := range peers {
 			var got []byte
 			mine := 0
@@ -432,7 +443,9 @@ func TestSimPipe(t *testing.T) {
 				t.Fatalf("peer %d has %d bytes, %d were sent; closed with %v and %v", i, len(got), len(sent[1-i]), parties[0].closeErr, parties[1].closeErr)
 			}
 		}
-		w.finish()
+		if w.finish(); worlds[1] != w {
+			worlds[1].finish()
+		}
 	})
 }
 
