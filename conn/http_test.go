@@ -278,6 +278,55 @@ func TestHTTPHijack(t *testing.T) {
 	})
 }
 
+// TestHTTPAttach has a handler of a loop go on with what began as HTTP, with the
+// bytes that net/http had read ahead; over both kinds of listeners.
+func TestHTTPAttach(t *testing.T) {
+	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+		plain, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		bridge, err := conn.NetListen(g, "tcp", "127.0.0.1:0", conn.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range []net.Listener{plain, bridge} {
+			srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				c, rw, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
+				heard, _ := rw.Reader.Peek(rw.Reader.Buffered())
+				if err := conn.Attach(g.Loop(1), c, echo(), conn.Config{}, heard); err != nil {
+					t.Error(err)
+				}
+			})}
+			served := make(chan error, 1)
+			go func() { served <- srv.Serve(l) }()
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = c.SetDeadline(time.Now().Add(testutil.Timeout(10 * time.Second)))
+			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: y\r\n\r\nat once, ")
+			answer := make([]byte, len("HTTP/1.1 101 Switching Protocols\r\n\r\n"))
+			if _, err := io.ReadFull(c, answer); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.WriteString(c, "and later")
+			_ = c.(*net.TCPConn).CloseWrite()
+			if got, err := io.ReadAll(c); string(got) != "at once, and later" || err != nil {
+				t.Errorf("%T: %q, %v", l, got, err)
+			}
+			_ = c.Close()
+			_ = srv.Close()
+			<-served
+		}
+	})
+}
+
 // TestHTTPContinue holds that a client which asks before it sends is answered,
 // and that a refused one sends nothing.
 func TestHTTPContinue(t *testing.T) {
