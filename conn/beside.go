@@ -23,6 +23,7 @@ type beside struct {
 	mourners []mourner
 	intake   *intake
 
+	strait    strait
 	starvedAt int    // bytes that were pending when the queue was full for want of budget
 	starvings uint64 // how often it was
 	jobs      *jobs  // work that runs elsewhere

@@ -51,11 +51,13 @@ func (b *bounds) add(n int) {
 	b.lens = binary.AppendUvarint(b.lens, v)
 }
 
-// keep says whether messages that are added now are never to be dropped.
-func (b *bounds) keep(vital bool) {
+// keep says whether messages that are added now are never to be dropped, and
+// returns what was so before.
+func (b *bounds) keep(vital bool) (was bool) {
 	if b != nil {
-		b.vital = vital
+		was, b.vital = b.vital, vital
 	}
+	return was
 }
 
 // torn returns how many bytes are left of a message of which the kernel has taken

@@ -268,7 +268,10 @@ func (o *outbound) shed() int {
 // share is the part of one loop in a budget: its connections with bytes that
 // nobody has offered to the kernel. When the budget refuses a message they are, so
 // that it speaks of peers, and not of what this turn has collected.
-type share struct{ fresh []*Conn }
+type share struct {
+	fresh []*Conn
+	last  int // bytes of the last message that was asked for
+}
 
 // shareOf returns the share of l.
 func (b *Budget) shareOf(l *reactor.Loop) *share {

@@ -2,9 +2,11 @@ package conn_test
 
 import (
 	"errors"
+	"io"
 	"testing"
 	"time"
 
+	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
@@ -533,4 +535,66 @@ func TestBudgetProducers(t *testing.T) {
 			t.Errorf("%d fulls, %d drains, %+v", full, drain, r.c.Stats())
 		}
 	}
+}
+
+// TestBudgetPassesReaders has one connection hold more than the budget for good: one
+// whose peer reads is served all the same, from its socket's own buffer, whoever
+// produces for it, and costs the budget nothing.
+func TestBudgetPassesReaders(t *testing.T) {
+	const size, total = 1 << 20, 6 << 20
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		b := conn.NewBudget(size, conn.BudgetReject)
+		opens := make(chan conn.Ref, 2)
+		var stats conn.Stats
+		ended := make(chan bool)
+		l := listen(t, g, &conn.Funcs{
+			Open: func(c *conn.Conn) { opens <- c.Ref() },
+			Data: func(c *conn.Conn, _ *buf.Buf) {
+				left := total
+				c.SetUser(func() {
+					for left > 0 && !c.IsFull() {
+						n := min(left, 1+left%40_000)
+						if _, err := c.Write(make([]byte, n)); err == nil {
+							left -= n
+						}
+					}
+					if left == 0 {
+						c.Close()
+					}
+				})
+				c.User().(func())()
+			},
+			Drain: func(c *conn.Conn) {
+				if pump, ok := c.User().(func()); ok {
+					pump()
+				}
+			},
+			Close: func(c *conn.Conn, _ error) {
+				if c.User() != nil {
+					stats = c.Stats()
+					close(ended)
+				}
+			},
+		}, conn.Config{Budget: b, SendBuffer: 128 << 10})
+		slow := dial(t, l)
+		defer slow.Close()
+		(<-opens).Write(make([]byte, 4<<20))
+		reader := dial(t, l)
+		defer reader.Close()
+		ref := <-opens
+		testutil.Eventually(t, 10*time.Second, "stall", func() bool { n := b.Stats().Total; return n >= size && n < 4<<20 })
+		peak := b.Stats().Peak
+		_, _ = reader.Write([]byte("?"))
+		if n, err := io.Copy(io.Discard, reader); n != total || err != nil {
+			t.Errorf("the one that reads got %d bytes, %v", n, err)
+		}
+		_ = reader.Close()
+		<-ended
+		if s := b.Stats(); s.Peak != peak || s.Total < size {
+			t.Errorf("%+v, the peak was %d before", s, peak)
+		}
+		if stats.BytesOut != total || stats.Starved == 0 || ref.Pending() != 0 {
+			t.Errorf("%+v", stats)
+		}
+	})
 }

@@ -5,10 +5,8 @@ package conn
 // policy applied: it is for a producer that rather waits than is refused. The
 // kernel is asked before the answer is Rejected.
 //
-// Without a Budget OnDrain tells when there is room again. What a Budget has free
-// depends on other connections, and another loop may take it before the message
-// comes: who finds no room there waits for its own queue to empty (OnRoom), or
-// for a while.
+// OnDrain tells when there is room again. What a Budget has free depends on other
+// connections, and another loop may take it before the message comes.
 func (c *Conn) Fits() Status {
 	if c.state == open && c.refuses() {
 		c.offer()
@@ -16,7 +14,7 @@ func (c *Conn) Fits() Status {
 	switch {
 	case c.state != open:
 		return Closed
-	case c.refuses():
+	case c.refuses() && !c.passes(usualMessage):
 		return Rejected
 	}
 	return Queued

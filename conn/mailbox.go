@@ -185,7 +185,11 @@ func (g *gate) give(c *Conn, items []item, data []byte) {
 	clear(items)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.closed && cap(data) <= keepData && cap(items) <= keepItems {
+	bytes, messages := keepData, keepItems
+	if g.budget != nil { // It counts what is pending, not what is kept for later.
+		bytes, messages = keepData/32, keepItems/32
+	}
+	if !g.closed && cap(data) <= bytes && cap(items) <= messages {
 		g.box.spare, g.box.spareBuf = items, data
 	}
 }

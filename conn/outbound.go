@@ -28,6 +28,7 @@ type outbound struct {
 	backlog  bool      // since the queue was last empty, the socket was full once
 	prompt   bool      // somebody waits for the completion
 	fresh    int       // place in the share of the loop, from 1; 0 = not there
+	straight int       // bytes of pending that the budget does not count, while they are sent
 	reserved int       // bytes admitted past the limit since the queue was empty
 	lent     int       // bytes that zero-copy sends still read
 	loans    []loan    // in flight, oldest first
@@ -53,7 +54,7 @@ func (c *Conn) outbox() *outbound {
 		} else {
 			c.out = &outbound{}
 		}
-		if c.host.cfg.SlowPeer == DropOldest || c.dial.keeps() {
+		if c.out.bounds == nil && (c.host.cfg.SlowPeer == DropOldest || c.dial.keeps()) {
 			c.out.bounds = &bounds{}
 		}
 		c.out.op = aio.Op{Token: c.token, Kind: aio.Send, FD: c.fd, Out: c.out.op.Out}
@@ -82,7 +83,7 @@ func (c *Conn) vacate() {
 	}
 	c.out = nil
 	if len(c.host.spare) < spareMost && cap(o.q.list) <= spareList {
-		*o = outbound{q: sendq{list: o.q.list, dones: o.q.dones}, loans: o.loans, op: aio.Op{Out: o.op.Out[:0]}}
+		*o = outbound{q: sendq{list: o.q.list, dones: o.q.dones}, loans: o.loans, op: aio.Op{Out: o.op.Out[:0]}, bounds: o.bounds.reset()}
 		c.host.spare = append(c.host.spare, o)
 	}
 }
@@ -222,9 +223,9 @@ func (c *Conn) WriteReserved(p []byte) Status {
 		return s
 	}
 	o := c.outbox()
-	o.bounds.keep(true)
+	was := o.bounds.keep(true)
 	stored := c.store(n, c.host.single(p))
-	o.bounds.keep(false)
+	o.bounds.keep(was)
 	if !stored {
 		return c.refund(n)
 	}

@@ -270,9 +270,9 @@ func (e *pipeEnd) forward(in *buf.Buf) Status {
 	}
 	far.charge(in.Len())
 	b := far.outbox().bounds
-	b.keep(true)
+	was := b.keep(true)
 	far.join(in)
-	b.keep(false)
+	b.keep(was)
 	far.loop.As(far)
 	s := far.admitted()
 	far.loop.As(e.c)

@@ -16,6 +16,10 @@ func (c *Conn) press(n int) Status {
 	if short && c.host.share.offer(func() bool { return c.chargeWithin(n) }) || c.replace(n) {
 		return Queued
 	}
+	if short && c.passes(n) {
+		c.goStraight(n)
+		return Queued
+	}
 	if short {
 		for b.full() && b.evict(c.loop) && c.state == open {
 			if c.chargeWithin(n) {
@@ -28,7 +32,7 @@ func (c *Conn) press(n int) Status {
 			return c.late(n) // It was this one that held the most.
 		}
 		b.refuse(n)
-		c.starve()
+		c.starve(n)
 	}
 	return c.refuse(n)
 }
@@ -98,8 +102,7 @@ func (c *Conn) mailed(it item, p []byte) {
 	taken := false
 	if it.vital && c.state < ending {
 		b := c.outbox().bounds
-		b.keep(true)
-		defer b.keep(false)
+		defer b.keep(b.keep(true))
 	}
 	switch {
 	case c.state >= ending: // Stays pending, and is lost with the rest.
@@ -168,7 +171,7 @@ func (c *Conn) mailDone(m *mail, n int) {
 			c.fill(false)
 		}
 	} else if c.state == open && c.isShort() {
-		c.starve()
+		c.starve(usualMessage)
 	}
 	if m.refused.messages == 0 {
 		return

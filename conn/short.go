@@ -18,13 +18,15 @@ func (c *Conn) isShort() bool {
 		return false
 	}
 	c.offer()
-	return !s.offer(func() bool { return c.host.cfg.Budget.welcomes(int64(c.Pending())) })
+	return !s.offer(func() bool { return c.host.cfg.Budget.welcomes(int64(c.Pending())) }) && !c.passes(1)
 }
 
 // starve is fill for want of budget. The drain comes when half of what is pending
-// has gone, or all of it, and the budget takes a message again.
-func (c *Conn) starve() {
+// has gone, or all of it, and the budget takes a message again, or one of n bytes
+// goes straight into the socket.
+func (c *Conn) starve(n int) {
 	if !c.full && c.state <= closing {
+		c.aside().strait = strait{wanted: n, timed: c.beside.strait.timed}
 		c.aside().starvedAt = c.Pending()
 		c.touch() // It may be that nothing of its own will ever tell.
 		c.fill(true)
@@ -41,7 +43,12 @@ func (c *Conn) isFed(pending int) bool {
 		return false
 	case c.state > open || b.welcomes(int64(pending)):
 		return true
+	case pending == 0 && c.passes(c.beside.strait.wanted):
+		return true
 	default:
+		if pending == 0 && b.policy == BudgetReject {
+			c.awaitPass()
+		}
 		c.gate.hungry.Store(true)
 		b.await(c.gate)
 		return b.welcomes(int64(pending)) // Room that came before was announced to nobody.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/penstock-go/penstock/internal/sys"
 )
 
 // socketAddrs asks the kernel for the two ends of fd.
@@ -62,6 +64,17 @@ func unacked(fd int) int {
 		return 0
 	}
 	return n
+}
+
+// socketRoom returns how long a message may be that the socket is sure to take whole
+// now: a fifth of the room, and 2 KiB, are for what the kernel needs around it. It is
+// below 0 when the kernel does not say.
+func socketRoom(fd int) int {
+	size, used, err := sys.SendMemory(fd)
+	if err != nil {
+		return -1
+	}
+	return max(0, (size-used-2<<10)/5*4)
 }
 
 func closeSocket(fd int) { _ = unix.Close(fd) }

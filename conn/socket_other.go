@@ -14,6 +14,8 @@ func socketAddrs(int) addrs { return addrs{} }
 
 func unacked(int) int { return 0 }
 
+func socketRoom(int) int { return -1 }
+
 func closeSocket(int) {}
 
 func acceptOne(int) (int, error) { return -1, errLinux }

@@ -97,6 +97,9 @@ func (c *Conn) refund(n int) Status {
 // empty queue takes any message, unless the budget is used up.
 func (c *Conn) chargeWithin(n int) bool {
 	if c.gated() {
+		if s := c.host.share; s != nil {
+			s.last = n
+		}
 		return c.gate.chargeWithin(n)
 	}
 	if c.pending > 0 && c.pending >= c.marks.Limit {
@@ -125,6 +128,12 @@ func (c *Conn) charge(n int) {
 
 // credit counts n bytes off, and lets those in who have waited for that.
 func (c *Conn) credit(n int) {
+	if o := c.out; o != nil && o.straight > 0 {
+		k := min(n, o.straight)
+		o.straight -= k
+		c.gate.pending.Add(-int64(k))
+		n -= k
+	}
 	c.charge(-n)
 	if g := c.gate; g != nil {
 		if g.blocked.Load() > 0 {
@@ -147,6 +156,9 @@ func (c *Conn) late(n int) Status {
 func (c *Conn) admitted() Status {
 	c.touch()
 	c.host.share.add(c)
+	if c.out.straight > 0 {
+		c.passed()
+	}
 	pending := c.Pending()
 	if pending >= c.marks.High && !c.full {
 		c.offer()
@@ -157,7 +169,7 @@ func (c *Conn) admitted() Status {
 		if !c.isShort() {
 			return Queued
 		}
-		c.starve()
+		c.starve(c.host.share.last)
 		return Full
 	}
 	c.fill(false)
