@@ -57,6 +57,8 @@ var mutants = []mutant{
 	{"send the rest of a torn message", "^TestSimReconnect$|^TestReconnectKeeps$", "in the middle of a message|the peer has|told"},
 	{"keep the end of the last socket", "^TestReconnectEnds$", "got"},
 	{"open what is closing", "^TestDialEnds$", "arrived"},
+	{"pipe without a brake", "^TestPipeFlow$", "bytes pending, .* not received"},
+	{"end a pipe at its first end of file", "^TestPipe$", "behind the half-close|ended both directions"},
 	{"cut a stream at CloseTimeout", "^TestCloseBehindStream$", "done ran .* write_timeout|not in time"},
 }
 
@@ -133,6 +135,14 @@ var edits = []edit{
 		"block.go",
 		"	g.grant() // Room that",
 		"	if mutant(\"wait for what has come\") {\n		return w\n	}\n	g.grant() // Room that",
+	}, {
+		"pipe.go",
+		"	e.c.hold(byPipe)\n",
+		"	if mutant(\"pipe without a brake\") {\n		return\n	}\n	e.c.hold(byPipe)\n",
+	}, {
+		"pipe.go",
+		"	e.c.CloseWrite()\n",
+		"	e.c.CloseWrite()\n	if mutant(\"end a pipe at its first end of file\") {\n		e.c.Close()\n	}\n",
 	}, {
 		"stream.go",
 		"	if n := len(o.streams); n > 0 {\n		return",
