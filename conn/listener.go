@@ -35,12 +35,6 @@ type sockets struct {
 	file *socketFile // of a unix socket that has one
 }
 
-func (s *sockets) close() {
-	for _, fd := range s.fds {
-		closeSocket(fd)
-	}
-}
-
 // ListenerStats is what a listener has counted.
 type ListenerStats struct {
 	Accepted uint64 // connections taken
