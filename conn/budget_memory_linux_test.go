@@ -29,7 +29,8 @@ const (
 
 // TestBudgetMemory has many peers that do not read, and a server that sends to all
 // of them as much as is taken, against 64 MiB: the process grows by no more than the
-// budget and what is stated, and peers that read are served.
+// budget and what is stated, and peers that read are served. None of the servers that
+// were looked at has such a bound (workerman 1.1, peers 1a).
 func TestBudgetMemory(t *testing.T) {
 	stalled := *stalledPeers
 	if invariants.Enabled || testing.Short() {

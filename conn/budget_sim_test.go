@@ -12,7 +12,8 @@ import (
 
 // TestSimBudget has connections of every policy share a budget of either policy,
 // and sends to them in every way while their peers read now and then, with faults.
-// A model says what must have been taken, and where every byte has gone.
+// A model says what must have been taken, and where every byte has gone: no message is
+// dropped without a count, as in workerman 8.15.
 func TestSimBudget(t *testing.T) {
 	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed, aiotest.Faults())
