@@ -158,6 +158,23 @@ func (c *Conn) SendVec(v [][]byte) Status {
 	return c.admitted()
 }
 
+// SendHeaded is SendVec of a header and what it is the header of. It is the cheapest
+// way for small messages, many of which go out together.
+func (c *Conn) SendHeaded(head, p []byte) Status {
+	n := len(head) + len(p)
+	if o := c.out; o != nil && n > 0 && c.state == open {
+		if tail := o.end().room(); tail != nil && n <= len(tail.Room()) && c.chargeWithin(n) {
+			o.bounds.add(n)
+			room := tail.Room()
+			copy(room[copy(room, head):], p)
+			tail.Extend(n)
+			return c.admitted()
+		}
+	}
+	v := [2][]byte{head, p}
+	return c.SendVec(v[:])
+}
+
 func (c *Conn) write(p []byte) Status {
 	s := c.admit(len(p))
 	if s != Queued || len(p) == 0 {

@@ -261,6 +261,9 @@ var methods = []method{
 	{"SendVec", 0, false, func(r *rig, n int) conn.Status {
 		return r.c.SendVec([][]byte{make([]byte, n/2), nil, make([]byte, n-n/2)})
 	}},
+	{"SendHeaded", 0, false, func(r *rig, n int) conn.Status {
+		return r.c.SendHeaded(make([]byte, n/7), make([]byte, n-n/7))
+	}},
 	{"SendShared", 0, false, func(r *rig, n int) conn.Status {
 		s := buf.NewShared(make([]byte, n))
 		defer s.Release()

@@ -5,15 +5,15 @@ import "fmt"
 // Deflate has messages compressed (RFC 7692). The zero value works: no context
 // takeover, so that a connection costs no memory between its messages.
 //
-// Costs. Each loop has one compressor and one decompressor for all of its
-// connections, about 1 MiB and 50 KiB once they were used. A connection with
-// takeover keeps a window of the messages before, up to 2^bits bytes in each
-// direction that has it, and each message is preceded by the work of showing it
-// to the compressor or decompressor: dear for small messages, which also gain
-// most.
+// Costs. Each loop has a compressor and a decompressor for all of its connections,
+// about 1 MiB and 50 KiB once they were used. A connection with takeover keeps a window
+// of the messages before, up to 2^bits bytes in each direction that has it, and each
+// message is preceded by the work of showing that to the compressor or decompressor: for
+// 1 KiB of JSON and a window of 4 KiB about half of the time, and it comes out a third
+// shorter.
 type Deflate struct {
-	// Level is from 1, the fastest, to 9. Default 1. A window below 15 bits has
-	// a level of its own.
+	// Level is from 1, the fastest, to 9. Default 1. A message that is longer than its
+	// window has a level of its own.
 	Level int
 	// Threshold is from how many bytes on a message is compressed. Default 256.
 	// A message that would not become shorter is sent as it is.
@@ -21,9 +21,10 @@ type Deflate struct {
 	// SendTakeover keeps the context from message to message that is sent, and
 	// RecvTakeover allows the peer the same. Either side may rule it out.
 	SendTakeover, RecvTakeover bool
-	// SendBits and RecvBits bound the windows: 2^bits bytes. From 8 to 15,
-	// default 15. As a server, a client that cannot be bound to RecvBits is
-	// refused the takeover.
+	// SendBits and RecvBits bound the windows of a takeover: 2^bits bytes. From 8 to
+	// 15, default 12. A server refuses a client the takeover that cannot be bound to
+	// RecvBits. Without takeover nothing is kept and nothing bounded, but for what the
+	// peer asks.
 	SendBits, RecvBits int
 	// MaxRatio is how many times its length a message may inflate to, past the
 	// first MiB, before it is refused with TooBig, while it is being inflated.
@@ -35,6 +36,7 @@ type Deflate struct {
 const (
 	DefaultLevel     = 1
 	DefaultThreshold = 256
+	DefaultBits      = 12
 	DefaultMaxRatio  = 256
 )
 
@@ -47,10 +49,10 @@ func (d Deflate) check() (Deflate, error) {
 		d.Threshold = DefaultThreshold
 	}
 	if d.SendBits == 0 {
-		d.SendBits = maxBits
+		d.SendBits = DefaultBits
 	}
 	if d.RecvBits == 0 {
-		d.RecvBits = maxBits
+		d.RecvBits = DefaultBits
 	}
 	if d.MaxRatio == 0 {
 		d.MaxRatio = DefaultMaxRatio

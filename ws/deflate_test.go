@@ -92,7 +92,7 @@ func sentence(seed, n int) string {
 	return strings.ToValidUTF8(b.String()[:n], "?")
 }
 
-var everything = &ws.Deflate{SendTakeover: true, RecvTakeover: true, Threshold: 16}
+var everything = &ws.Deflate{SendTakeover: true, RecvTakeover: true, Threshold: 16, SendBits: 15, RecvBits: 15}
 
 // TestDeflateOffers holds what comes of what a client offers.
 func TestDeflateOffers(t *testing.T) {
@@ -115,8 +115,10 @@ func TestDeflateOffers(t *testing.T) {
 		{everything, "permessage-deflate; server_max_window_bits=8; client_max_window_bits=8; server_no_context_takeover; client_no_context_takeover",
 			"permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=8; client_max_window_bits=8"},
 		{&ws.Deflate{}, "permessage-deflate", "permessage-deflate; server_no_context_takeover; client_no_context_takeover"},
-		{&ws.Deflate{SendTakeover: true}, "permessage-deflate", "permessage-deflate; client_no_context_takeover"},
-		{&ws.Deflate{RecvTakeover: true}, "permessage-deflate", "permessage-deflate; server_no_context_takeover"},
+		{&ws.Deflate{SendTakeover: true}, "permessage-deflate; server_max_window_bits=15", "permessage-deflate; client_no_context_takeover; server_max_window_bits=12"},
+		{&ws.Deflate{}, "permessage-deflate; server_max_window_bits=15; client_max_window_bits", "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15; client_max_window_bits=15"},
+		{&ws.Deflate{RecvTakeover: true}, "permessage-deflate; client_max_window_bits", "permessage-deflate; server_no_context_takeover; client_max_window_bits=12"},
+		{&ws.Deflate{RecvTakeover: true}, "permessage-deflate", "permessage-deflate; server_no_context_takeover; client_no_context_takeover"},
 		{small, "permessage-deflate", "permessage-deflate; client_no_context_takeover"},
 		{small, "permessage-deflate; client_max_window_bits; server_max_window_bits=15", "permessage-deflate; server_max_window_bits=10; client_max_window_bits=11"},
 		{small, "permessage-deflate; client_max_window_bits=9; server_max_window_bits=9", "permessage-deflate; server_max_window_bits=9; client_max_window_bits=9"},
@@ -150,9 +152,11 @@ func TestDeflateOffers(t *testing.T) {
 
 // TestDeflateAnswers holds what a client offers, and which answers it takes.
 func TestDeflateAnswers(t *testing.T) {
-	small := &ws.Deflate{SendBits: 10, RecvBits: 11}
+	small := &ws.Deflate{SendTakeover: true, RecvTakeover: true, SendBits: 10, RecvBits: 11}
+	none := &ws.Deflate{}
 	const full = "permessage-deflate; client_max_window_bits"
-	const less = "permessage-deflate; client_max_window_bits=10; server_max_window_bits=11; server_no_context_takeover; client_no_context_takeover"
+	const less = "permessage-deflate; client_max_window_bits=10; server_max_window_bits=11"
+	const nothing = full + "; server_no_context_takeover; client_no_context_takeover"
 	for _, tc := range []struct {
 		d             *ws.Deflate
 		offer, answer string
@@ -170,12 +174,14 @@ func TestDeflateAnswers(t *testing.T) {
 		{everything, full, "permessage-deflate, permessage-deflate", false},
 		{everything, full, "x-other", false},
 		{everything, full, "permessage-deflate, x-other", false},
-		{small, less, "permessage-deflate; server_max_window_bits=11; server_no_context_takeover", true},
+		{small, less, "permessage-deflate; server_max_window_bits=11", true},
 		{small, less, "permessage-deflate; server_max_window_bits=10; server_no_context_takeover; client_max_window_bits=8", true},
-		{small, less, "permessage-deflate; server_no_context_takeover", false},
-		{small, less, "permessage-deflate; server_max_window_bits=12; server_no_context_takeover", false},
-		{small, less, "permessage-deflate; server_max_window_bits=11", false},
-		{small, less, "permessage-deflate; server_max_window_bits=11; server_no_context_takeover; client_max_window_bits=11", false},
+		{small, less, "permessage-deflate", false},
+		{small, less, "permessage-deflate; server_max_window_bits=12", false},
+		{small, less, "permessage-deflate; server_max_window_bits=11; client_max_window_bits=11", false},
+		{none, nothing, "permessage-deflate; server_no_context_takeover", true},
+		{none, nothing, "permessage-deflate; server_no_context_takeover; client_max_window_bits=8; server_max_window_bits=9", true},
+		{none, nothing, "permessage-deflate", false},
 	} {
 		r := newClientRig(t, options{cfg: ws.Config{Deflate: tc.d}})
 		request := r.request()
@@ -223,7 +229,7 @@ func TestDeflateEcho(t *testing.T) {
 }
 
 func deflateEcho(t *testing.T, server, takeover bool, bits, level int) {
-	d := &ws.Deflate{SendTakeover: takeover, RecvTakeover: takeover, SendBits: bits, Threshold: 16, Level: level}
+	d := &ws.Deflate{SendTakeover: takeover, RecvTakeover: takeover, SendBits: bits, RecvBits: 15, Threshold: 16, Level: level}
 	o := options{cfg: ws.Config{Deflate: d}, window: 4 << 20, below: conn.Config{HighWater: 4 << 20}}
 	in, out := &squeezer{takeover: takeover}, &stretcher{takeover: takeover, bits: bits}
 	var r *rig

@@ -149,17 +149,20 @@ func (d *Deflate) meet(o offer) agreed {
 		on:           true,
 		sendTakeover: d.SendTakeover && !o.serverNoTakeover,
 		recvTakeover: d.RecvTakeover && !o.clientNoTakeover,
-		sendBits:     uint8(d.SendBits),
+		sendBits:     maxBits,
 		recvBits:     maxBits, // A client that does not offer to use less may use all.
+	}
+	if a.sendTakeover {
+		a.sendBits = uint8(d.SendBits)
 	}
 	if o.serverBits != 0 {
 		a.sendBits = min(a.sendBits, o.serverBits)
 	}
-	if o.clientBits != 0 || o.anyClientBits {
+	if a.recvTakeover && (o.clientBits != 0 || o.anyClientBits) {
 		a.recvBits = uint8(d.RecvBits)
-		if o.clientBits != 0 {
-			a.recvBits = min(a.recvBits, o.clientBits)
-		}
+	}
+	if o.clientBits != 0 {
+		a.recvBits = min(a.recvBits, o.clientBits)
 	}
 	if int(a.recvBits) > d.RecvBits {
 		a.recvTakeover = false // It would need a larger window than we keep.
@@ -184,14 +187,28 @@ func (a agreed) appendAnswer(dst []byte, o offer) []byte {
 	return dst
 }
 
+// asks returns the windows that a client asks for: what is kept from message to
+// message is bounded, nothing else.
+func (d *Deflate) asks() (send, recv int) {
+	send, recv = maxBits, maxBits
+	if d.SendTakeover {
+		send = d.SendBits
+	}
+	if d.RecvTakeover {
+		recv = d.RecvBits
+	}
+	return send, recv
+}
+
 // appendOffer is the client's side: it appends what is asked for.
 func (d *Deflate) appendOffer(dst []byte) []byte {
+	send, recv := d.asks()
 	dst = append(dst, deflateName+"; "+clientWindow...)
-	if d.SendBits < maxBits {
-		dst = strconv.AppendInt(append(dst, '='), int64(d.SendBits), 10)
+	if send < maxBits {
+		dst = strconv.AppendInt(append(dst, '='), int64(send), 10)
 	}
-	if d.RecvBits < maxBits {
-		dst = strconv.AppendInt(append(dst, "; "+serverWindow+"="...), int64(d.RecvBits), 10)
+	if recv < maxBits {
+		dst = strconv.AppendInt(append(dst, "; "+serverWindow+"="...), int64(recv), 10)
 	}
 	if !d.RecvTakeover {
 		dst = append(dst, "; "+serverNoTakeover...)
@@ -214,9 +231,12 @@ func (d *Deflate) readAnswer(list []byte) (agreed, error) {
 		return agreed{}, err
 	case !ours || d == nil || len(trim(rest)) > 0:
 		return agreed{}, fmt.Errorf("extensions that were not offered: %q", list)
+	}
+	send, recv := d.asks()
+	switch {
 	case o.anyClientBits,
-		int(o.clientBits) > d.SendBits,
-		d.RecvBits < maxBits && (o.serverBits == 0 || int(o.serverBits) > d.RecvBits),
+		int(o.clientBits) > send,
+		recv < maxBits && (o.serverBits == 0 || int(o.serverBits) > recv),
 		!d.RecvTakeover && !o.serverNoTakeover:
 		return agreed{}, fmt.Errorf("parameters of an extension that contradict the offer: %q", list)
 	}
@@ -224,7 +244,7 @@ func (d *Deflate) readAnswer(list []byte) (agreed, error) {
 		on:           true,
 		sendTakeover: d.SendTakeover && !o.clientNoTakeover,
 		recvTakeover: !o.serverNoTakeover,
-		sendBits:     uint8(d.SendBits),
+		sendBits:     uint8(send),
 		recvBits:     maxBits,
 	}
 	if o.clientBits != 0 {

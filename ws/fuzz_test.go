@@ -127,7 +127,7 @@ func FuzzExtensions(f *testing.F) {
 		if a.sendTakeover != b.recvTakeover || a.recvTakeover != b.sendTakeover || a.sendBits > b.recvBits || b.sendBits > a.recvBits {
 			t.Fatalf("offer %q: answer %q: here %+v, there %+v", list, answer, a, b)
 		}
-		if a.recvTakeover && int(a.recvBits) > d.RecvBits || int(a.sendBits) > d.SendBits {
+		if a.recvTakeover && int(a.recvBits) > d.RecvBits || a.sendTakeover && int(a.sendBits) > d.SendBits {
 			t.Fatalf("offer %q: %+v beyond %+v", list, a, d)
 		}
 	})

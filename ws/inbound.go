@@ -1,8 +1,6 @@
 package ws
 
 import (
-	"unicode/utf8"
-
 	"github.com/penstock-go/penstock/buf"
 )
 
@@ -99,29 +97,27 @@ func (c *Conn) wholeFrame(in *buf.Buf) int {
 		c.inflate(h.op, payload)
 		return size
 	}
-	if h.op == Text && !utf8.Valid(payload) {
+	if h.op == Text && !isUTF8(payload) {
 		c.fail(errText)
 		return size
 	}
-	c.deliver(Message{Op: h.op, data: payload, block: in, front: n, tail: len(p) - size})
+	m := &c.lane.message
+	m.Op, m.data, m.block, m.front, m.tail = h.op, payload, in, n, len(p)-size
+	c.deliver(m)
 	return size
 }
 
-// deliver hands a message to the handler.
-func (c *Conn) deliver(m Message) {
-	l := c.lane
-	if c.phase != open {
-		return // Somebody who has said goodbye hears no messages.
+// deliver hands a message, which is the lane's, to the handler.
+func (c *Conn) deliver(m *Message) {
+	if c.phase == open { // Somebody who has said goodbye hears no messages.
+		if fragment := c.hooks.fragment; fragment == nil {
+			c.hooks.handler.OnMessage(c, m)
+		} else {
+			c.lane.fragment = Fragment{Op: m.Op, First: true, Last: true, data: m.data}
+			fragment(c, &c.lane.fragment)
+		}
 	}
-	if fragment := c.hooks.fragment; fragment != nil {
-		l.fragment = Fragment{Op: m.Op, First: true, Last: true, data: m.data}
-		fragment(c, &l.fragment)
-		l.fragment = Fragment{}
-		return
-	}
-	l.message = m
-	c.hooks.handler.OnMessage(c, &l.message)
-	l.message = Message{}
+	m.data, m.block = nil, nil
 }
 
 // judge looks at a header, in the order of its bytes, so that the answer is the same
@@ -303,12 +299,13 @@ func (c *Conn) tellFragment(p []byte, whole bool) {
 // wholeMessage delivers what was collected.
 func (c *Conn) wholeMessage() {
 	b, l := c.in, c.lane
-	m := Message{Op: b.op, data: b.heap}
+	m := &l.message
+	*m = Message{Op: b.op, data: b.heap}
 	if b.heap == nil && !b.block.IsZero() {
 		l.whole = b.block.Take()
 		m.data, m.block, m.front = l.whole.Bytes()[b.front:], &l.whole, b.front
 	}
-	deflated := b.deflated
+	deflated, heap := b.deflated, b.heap
 	b.op, b.heap = 0, nil
 	c.rest()
 	if deflated {
@@ -317,9 +314,7 @@ func (c *Conn) wholeMessage() {
 		c.deliver(m)
 	}
 	l.whole.Release()
-	if m.block == nil {
-		l.keep(m.data)
-	}
+	l.keep(heap)
 }
 
 // collect keeps p, which is behind the first skip bytes of in, with what came

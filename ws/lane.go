@@ -85,7 +85,6 @@ type lane struct {
 	fragment Fragment
 	header   [maxHeader]byte
 	control  [maxHeader + maxControl]byte
-	vector   [2][]byte
 	scratch  []byte  // for messages on their way out
 	rest     buf.Buf // what was behind a message whose block was sent on
 	whole    buf.Buf // of a message that is being delivered

@@ -52,10 +52,7 @@ func (c *Conn) frame(first byte, p []byte) conn.Status {
 		})
 	}
 	n := putHeader(l.header[:], first, len(p), false, 0)
-	l.vector = [2][]byte{l.header[:n], p}
-	s := c.conn.SendVec(l.vector[:])
-	l.vector[1] = nil
-	return s
+	return c.conn.SendHeaded(l.header[:n], p)
 }
 
 // appendMasked appends a frame as a client sends it.
@@ -81,9 +78,11 @@ func (c *Conn) SendReceived(m *Message) conn.Status {
 	}
 	size := len(m.data)
 	n := headerLen(size, false)
-	if c.lane.ep.client || m.block == nil || n > m.front || size < copyMost && m.tail > 0 || m.tail > size ||
-		c.windows != nil && size >= c.lane.ep.cfg.Deflate.Threshold {
-		return c.Send(m.Op, m.data)
+	switch {
+	case c.windows != nil && size >= c.lane.ep.cfg.Deflate.Threshold:
+		return c.sendDeflated(m.Op, m.data)
+	case m.tail > 0 && (size < copyMost || m.tail > size), m.block == nil, n > m.front, c.lane.ep.client:
+		return c.frame(byte(m.Op)|bitFin, m.data)
 	}
 	return c.move(m, n)
 }

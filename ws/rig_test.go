@@ -62,7 +62,7 @@ func simulate(t *testing.T, fn func(t *testing.T, seed uint64)) {
 
 // world is one loop on a simulated kernel with a simulated clock.
 type world struct {
-	t           *testing.T
+	t           testing.TB
 	rng         *rand.Rand
 	fake        *aiotest.Fake
 	loop        *reactor.Loop
@@ -70,7 +70,7 @@ type world struct {
 	now         time.Duration
 }
 
-func newWorld(t *testing.T, seed uint64, faults aiotest.Config) *world {
+func newWorld(t testing.TB, seed uint64, faults aiotest.Config) *world {
 	t.Helper()
 	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1))}
 	w.small, _ = buf.NewPool(buf.Config{BlockSize: reactor.SmallBlock, SlabBlocks: 8})

@@ -21,9 +21,7 @@ func (t *text) accept(p []byte) bool {
 		}
 		p = p[1:]
 	}
-	for len(p) >= 8 && binary.LittleEndian.Uint64(p)&0x8080808080808080 == 0 {
-		p = p[8:]
-	}
+	p = skipASCII(p)
 	whole := len(p) - tail(p)
 	if !utf8.Valid(p[:whole]) {
 		return false
@@ -34,6 +32,29 @@ func (t *text) accept(p []byte) bool {
 		}
 	}
 	return true
+}
+
+// isUTF8 reports whether p is valid.
+func isUTF8(p []byte) bool {
+	p = skipASCII(p)
+	return len(p) == 0 || utf8.Valid(p)
+}
+
+// skipASCII returns p without the ASCII in front of it, or most of that.
+func skipASCII(p []byte) []byte {
+	for len(p) >= 32 {
+		q := p[:32:32]
+		a := binary.LittleEndian.Uint64(q) | binary.LittleEndian.Uint64(q[8:])
+		b := binary.LittleEndian.Uint64(q[16:]) | binary.LittleEndian.Uint64(q[24:])
+		if (a|b)&0x8080808080808080 != 0 {
+			return p
+		}
+		p = p[32:]
+	}
+	for len(p) >= 8 && binary.LittleEndian.Uint64(p)&0x8080808080808080 == 0 {
+		p = p[8:]
+	}
+	return p
 }
 
 // whole reports whether no character is unfinished.
