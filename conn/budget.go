@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -51,7 +52,7 @@ type Budget struct {
 	returning    atomic.Int64 // off the account, and not yet given back; changed under mu
 	mu           sync.Mutex
 	gates        []*gate // of all connections that have ever had something pending
-	shares       map[*reactor.Loop]*share
+	shares       map[weak.Pointer[reactor.Loop]]*share
 	waiting      line         // for room
 	turn         uint32       // of who has come last
 	awaited      atomic.Int32 // len(waiting)
@@ -71,7 +72,7 @@ type BudgetStats struct {
 
 // NewBudget returns a budget of so many bytes, above 0: else Config.Check fails.
 func NewBudget(bytes int, policy BudgetPolicy) *Budget {
-	return &Budget{size: int64(bytes), policy: policy, shares: map[*reactor.Loop]*share{}}
+	return &Budget{size: int64(bytes), policy: policy, shares: map[weak.Pointer[reactor.Loop]]*share{}}
 }
 
 // Stats returns the counters.
@@ -280,10 +281,11 @@ func (b *Budget) shareOf(l *reactor.Loop) *share {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.shares[l]
+	key := weak.Make(l) // A budget may outlive many groups.
+	s := b.shares[key]
 	if s == nil {
 		s = &share{}
-		b.shares[l] = s
+		b.shares[key] = s
 	}
 	return s
 }

@@ -23,27 +23,28 @@ func (r Ref) WriteViaBlock(ctx context.Context, p []byte, more int, via func(c *
 // mailedVia has a message made that was admitted when it was posted.
 func (c *Conn) mailedVia(it item, p []byte) {
 	g := c.gate
-	g.charge(-int64(it.n))
 	if c.state != open {
+		g.charge(-int64(it.n))
 		c.late(it.n)
 		return
 	}
 	g.paid = it.n
 	defer func() {
+		rest := g.paid
 		g.paid = 0
-		c.credit(0) // Those who wait may have room.
+		c.credit(rest)
 	}()
 	it.via(c, p)
 }
 
-// prepaid charges n bytes if a via sends what was admitted before.
+// prepaid reports whether a via sends n bytes that were admitted before, and are
+// charged.
 func (c *Conn) prepaid(n int) bool {
 	g := c.gate
-	if g == nil || g.paid < n {
+	if g == nil || g.paid == 0 || g.paid < n {
 		return false
 	}
 	g.paid -= n
-	g.charge(int64(n))
 	return true
 }
 

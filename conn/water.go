@@ -60,7 +60,7 @@ func (c *Conn) admit(n int) Status {
 	if c.state != open {
 		return c.late(n)
 	}
-	if c.chargeWithin(n) || c.prepaid(n) {
+	if c.prepaid(n) || c.chargeWithin(n) {
 		return Queued
 	}
 	c.offer()
