@@ -62,6 +62,7 @@ type Conn struct {
 	paused     pauses
 	eof        bool // the peer has sent its end of file
 	eofHeard   bool // and OnEOF, or what stands for it, has run
+	patient    bool // what is refused now is no message lost: see TrySend
 	copies     bool // the kernel copies what is sent without a copy: no more of that
 }
 

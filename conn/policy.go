@@ -31,7 +31,9 @@ func (c *Conn) press(n int) Status {
 		if c.state != open {
 			return c.late(n) // It was this one that held the most.
 		}
-		b.refuse(n)
+		if !c.patient {
+			b.refuse(n)
+		}
 		c.starve(n)
 	}
 	return c.refuse(n)

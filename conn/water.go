@@ -76,6 +76,9 @@ func (c *Conn) admit(n int) Status {
 // refuse counts a message that was not taken. A peer of which nothing waits is
 // not slow: then it was the budget, which others have used up.
 func (c *Conn) refuse(n int) Status {
+	if c.patient {
+		return Rejected
+	}
 	c.counts.rejected++
 	c.counts.rejectedBytes += uint64(n)
 	if c.host.cfg.SlowPeer == CloseSlow && c.Pending() > 0 {

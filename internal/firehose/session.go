@@ -220,13 +220,12 @@ func (s *session) send() bool {
 			b.Extend(n)
 			s.made = b.Take()
 		}
-		switch s.c.Send(&s.made) {
+		switch s.c.TrySend(&s.made) {
 		case conn.Closed:
 			s.made.Release()
 			s.over = true // It closes; what was admitted arrives.
 			return false
 		case conn.Rejected: // Another loop was faster to what the budget had free.
-			s.refused(n)
 			s.await()
 			return false
 		}

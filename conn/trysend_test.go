@@ -1,0 +1,33 @@
+package conn_test
+
+import (
+	"testing"
+
+	"github.com/penstock-go/penstock/conn"
+)
+
+// TestTrySend holds that a refused TrySend leaves no trace: the block stays the
+// caller's, nothing is counted, and a policy that ends slow peers does not act.
+// What is taken answers as a Send does.
+func TestTrySend(t *testing.T) {
+	cfg := marks(100, 0, 100)
+	cfg.SlowPeer = conn.CloseSlow
+	r := newRig(t, 64, cfg, nil)
+	r.stuff()
+	for i, want := range []conn.Status{conn.Full, conn.Rejected, conn.Rejected} {
+		b := r.bulk.Get()
+		b.Extend(100)
+		if s := r.c.TrySend(&b); s != want || b.IsZero() != (s == conn.Full) {
+			t.Fatalf("send %d: %v, want %v; the block is zero: %v", i, s, want, b.IsZero())
+		}
+		b.Release()
+	}
+	if s := r.c.Stats(); s.Rejected != 0 || s.RejectedBytes != 0 || r.isClosed() {
+		t.Fatalf("%+v, closed: %v", s, r.isClosed())
+	}
+	for _, n := range []int{64, 64, 36} {
+		r.read(n)
+	}
+	r.wantLog("full drain")
+	r.gone()
+}
