@@ -461,3 +461,23 @@ func TestPauseInsideBlock(t *testing.T) {
 	}
 	r.gone()
 }
+
+// TestHeartbeatWhilePaused holds that a peer is not given up whose pongs are not
+// heard because reading is paused.
+func TestHeartbeatWhilePaused(t *testing.T) {
+	r := dialed(t, options{cfg: beating})
+	r.pass(850 * time.Millisecond)
+	r.want(ping(""))
+	r.c.Conn().PauseRead()
+	r.peer.Feed(masked(pong("")))
+	r.pass(3 * time.Second)
+	if r.want(); r.closes > 0 {
+		t.Fatalf("closed with %v", r.closed)
+	}
+	r.c.Conn().ResumeRead()
+	r.pass(500 * time.Millisecond)
+	r.want()
+	r.pass(400 * time.Millisecond)
+	r.want(ping(""))
+	r.gone()
+}
