@@ -87,16 +87,6 @@ func (c *Conn) vacate() {
 // that is cheaper, or saves memory while the peer does not read.
 func (c *Conn) Send(b *buf.Buf) Status { return c.send(b, c.admit(b.Len())) }
 
-// TrySend is Send for a producer that waits rather than be refused: a Rejected
-// counts nowhere, and no SlowPeer policy answers it. Fits asks before a message is
-// made; between the two, another loop may take what a Budget had free.
-func (c *Conn) TrySend(b *buf.Buf) Status {
-	c.patient = true // No handler runs inside an admission.
-	s := c.admit(b.Len())
-	c.patient = false
-	return c.send(b, s)
-}
-
 // send queues a message that was decided on.
 func (c *Conn) send(b *buf.Buf, s Status) Status {
 	n := b.Len()
