@@ -149,6 +149,28 @@ func TestPipeIntegrity(t *testing.T) {
 	}
 }
 
+// dam writes to c until nothing more is taken and full says that the sink is, and
+// returns how many bytes that took.
+func dam(t *testing.T, c *net.TCPConn, full func() bool) (n int) {
+	t.Helper()
+	block, until := make([]byte, 256<<10), time.Now().Add(testutil.Timeout(30*time.Second))
+	for {
+		_ = c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		k, err := c.Write(block)
+		n += k
+		switch {
+		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+			t.Fatal(err)
+		case n > 64<<20:
+			t.Fatalf("%d bytes went to a sink that does not read", n)
+		case k == 0 && full():
+			return n
+		case time.Now().After(until):
+			t.Fatalf("after %d bytes the sink is not full", n)
+		}
+	}
+}
+
 // TestPipeStalledSink holds that a source is stopped by the marks of its sink,
 // and costs what they say.
 func TestPipeStalledSink(t *testing.T) {
@@ -161,17 +183,11 @@ func TestPipeStalledSink(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 		base := inUse(g)
-		_ = p.a.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
-		n, err := p.a.Write(make([]byte, 64<<20))
-		if !errors.Is(err, os.ErrDeadlineExceeded) || n == 64<<20 {
-			t.Fatalf("wrote %d bytes to a sink that does not read, %v", n, err)
-		}
+		n := dam(t, p.a, func() bool { return p.fulls.Load() > 0 || g.Len() > 1 }) // Between loops it may have been the mailbox that was full.
 		// What is queued, a block each that is parked, in the mailbox and in a receive.
 		if held := inUse(g) - base; held > 256<<10+4*64<<10 {
 			t.Errorf("%d bytes in blocks beside a stalled sink", held)
 		}
-		// Between loops it may have been the mailbox that was full.
-		testutil.Eventually(t, 5*time.Second, "full", func() bool { return p.fulls.Load() > 0 || g.Len() > 1 })
 		if n := p.refB.Pending(); n > 256<<10+64<<10 {
 			t.Errorf("%d bytes pending", n)
 		}
