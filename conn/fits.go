@@ -32,7 +32,7 @@ func (c *Conn) refuses() bool {
 // counts nowhere, and no SlowPeer policy answers it. Fits asks before a message is
 // made; between the two, another loop may take what a Budget had free.
 func (c *Conn) TrySend(b *buf.Buf) Status {
-	c.patient = true // No handler runs inside an admission.
+	c.patient = true
 	s := c.admit(b.Len())
 	c.patient = false
 	return c.send(b, s)

@@ -24,7 +24,9 @@ type Handler interface {
 type FullHandler interface {
 	// OnFull runs once when pending goes from below HighWater to it or above:
 	// inside the Send that did it, or on the loop for bytes that came through
-	// a Ref. It does not run again before OnDrain has run.
+	// a Ref. It does not run again before OnDrain has run. With a Budget it also
+	// runs when that will refuse the next message, or has refused one: inside the
+	// Send, or the Admit, that found it so. See Conn.Starved.
 	OnFull(c *Conn)
 }
 

@@ -31,10 +31,13 @@ func (c *Conn) press(n int) Status {
 		if c.state != open {
 			return c.late(n) // It was this one that held the most.
 		}
-		if !c.patient {
+		patient := c.patient
+		if !patient {
 			b.refuse(n)
 		}
+		c.patient = false // OnFull may send, and that is no TrySend.
 		c.starve(n)
+		c.patient = patient
 	}
 	return c.refuse(n)
 }

@@ -44,7 +44,8 @@ func (c *Conn) SetMarks(m Marks) error {
 // Admit reports whether a message of n bytes would be taken now: Queued if it
 // would, else Rejected or Closed, which is counted as if it had been sent. Ask
 // before the work of making a message that may be refused; a compressor that
-// has seen a refused message is out of step with the peer for ever.
+// has seen a refused message is out of step with the peer for ever. Queued is a
+// promise until the next call, where no Budget is: another loop may take what it had.
 func (c *Conn) Admit(n int) Status {
 	s := c.admit(n)
 	if s == Queued {
