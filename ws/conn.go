@@ -106,9 +106,6 @@ func (c *Conn) tick() {
 func (c *Conn) beat() {
 	k, cfg := &c.lane.clock, &c.lane.ep.cfg
 	took := uint32(c.conn.Stats().BytesOut)
-	if !c.conn.Reading() { // Whatever it says is not heard.
-		c.heard, c.pinged = k.time(), false
-	}
 	switch {
 	case c.pinged && (c.conn.Pending() == 0 || took == c.taken):
 		c.giveUp()
