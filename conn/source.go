@@ -25,6 +25,16 @@ func Inline(r io.Reader) io.Reader { return &inline{r} }
 
 type inline struct{ io.Reader }
 
+// IsInline reports whether r is read on the loop: what Inline has returned, and
+// readers in memory.
+func IsInline(r io.Reader) bool {
+	switch r.(type) {
+	case *inline, *bytes.Reader, *bytes.Buffer, *strings.Reader:
+		return true
+	}
+	return false
+}
+
 // sourceOf returns how to read r. An error is one that reading will meet.
 func (c *Conn) sourceOf(r io.Reader) (source, error) {
 	switch r := r.(type) {

@@ -191,7 +191,7 @@ func TestIdleMemory(t *testing.T) {
 			most    int
 		}{
 			{"plain", "X: y", text("hello"), 550},
-			{"no takeover", offerAll + "; server_no_context_takeover; client_no_context_takeover", text("hello"), 600},
+			{"no takeover", offerAll + "; server_no_context_takeover; client_no_context_takeover", text(sentence(1, 400)), 600},
 			{"takeover, little said", offerAll, text(sentence(1, 400)), 600 + 2*512},
 			{"takeover, much said", "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=12; client_max_window_bits=11", long, 600 + 4096 + 2048},
 		} {

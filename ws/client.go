@@ -201,8 +201,8 @@ func (k *Client) OnShutdown(c *conn.Conn) { k.of(c).shutdown() }
 // OnRetry implements conn.RetryHandler.
 func (k *Client) OnRetry(c *conn.Conn, r conn.Retry) {
 	w := k.of(c)
-	if w.asked != nil && w.asked.err != nil {
-		r.Err, w.asked.err = w.asked.err, nil
+	if w.asked != nil {
+		w.asked.err = nil // The end may be another's.
 	}
 	if w.ended(r.Err); w.hooks.retry != nil {
 		w.hooks.retry(w, r)

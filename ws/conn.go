@@ -107,6 +107,12 @@ func (c *Conn) beat() {
 	k, cfg := &c.lane.clock, &c.lane.ep.cfg
 	took := uint32(c.conn.Stats().BytesOut)
 	switch {
+	case c.pinged && c.conn.Pending() == 0 && !c.conn.Reading():
+		// What it answers is not heard, so its silence says nothing. The next ping
+		// finds out whether it has gone, which nothing else does while reading is
+		// paused.
+		c.pinged = false
+		k.waitUntil(c, k.time()+c.patience())
 	case c.pinged && (c.conn.Pending() == 0 || took == c.taken):
 		c.giveUp()
 	case c.pinged: // It takes what we send: what it says may wait behind that.

@@ -93,10 +93,7 @@ type window struct {
 // add appends p, of which the window keeps the last 2^bits bytes.
 func (w *window) add(p []byte, bits uint8) {
 	size := 1 << bits
-	if len(p) >= size {
-		p = p[len(p)-size:]
-		w.data = w.data[:0]
-	}
+	p = p[max(0, len(p)-size):]
 	if over := len(w.data) + len(p) - size; over > 0 {
 		w.data = w.data[:copy(w.data, w.data[over:])]
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -173,6 +175,77 @@ func TestClose(t *testing.T) {
 			t.Errorf("closed with %+v", r.closed)
 		}
 	}
+}
+
+// TestMistakeBehindClose holds that what is wrong behind our close frame ends the
+// connection, and that no second close frame is sent.
+func TestMistakeBehindClose(t *testing.T) {
+	for _, server := range []bool{true, false} {
+		r := dialedOr(t, server, options{})
+		r.c.Close(4001, "")
+		r.peer.Feed(encode(server, frame{op: 3}))
+		r.turns(3)
+		if got, _ := decode(t, !server, r.got()); !equalFrames(got, frames(bye(4001))) {
+			t.Errorf("got %v", got)
+		}
+		r.gone()
+		if r.wantClose(4001, false, false); r.closed.Err == nil {
+			t.Errorf("closed with %+v", r.closed)
+		}
+	}
+}
+
+// TestLingerBehindClose holds that a server which has had its answer waits for the
+// peer's end of file as any connection does.
+func TestLingerBehindClose(t *testing.T) {
+	r := dialed(t, options{cfg: ws.Config{CloseTimeout: 300 * time.Millisecond}, below: conn.Config{Linger: time.Minute}})
+	r.c.Close(ws.Normal, "")
+	r.feed(bye(1000))
+	r.pass(2 * time.Second)
+	if r.peer.WasReset() || r.closes > 0 || !r.peer.EOF() {
+		t.Errorf("reset: %v, closed %d times", r.peer.WasReset(), r.closes)
+	}
+	r.gone()
+	r.wantClose(ws.Normal, false, true)
+}
+
+// TestNoHeartbeat holds that there is none unless it was asked for.
+func TestNoHeartbeat(t *testing.T) {
+	r := dialed(t, options{cfg: ws.Config{HandshakeTimeout: 200 * time.Millisecond, CloseTimeout: 100 * time.Millisecond}})
+	r.pass(3 * time.Second)
+	if r.want(); r.closes > 0 {
+		t.Errorf("closed with %v", r.closed)
+	}
+	r.gone()
+}
+
+// TestAnnounced holds that memory is taken for what has come of a message, and not for
+// what was announced.
+func TestAnnounced(t *testing.T) {
+	r := dialed(t, options{})
+	f := bin(strings.Repeat("x", 100<<10))
+	f.length = 10 << 20
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	r.feed(f)
+	r.turns(20)
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
+		t.Errorf("%d bytes for 100 KiB of a message", n)
+	}
+	r.gone()
+}
+
+// TestLongReason holds that a reason is cut between characters.
+func TestLongReason(t *testing.T) {
+	r := dialed(t, options{})
+	r.c.Close(4000, strings.Repeat("µ", 100))
+	r.turns(2)
+	if got, _ := decode(t, false, r.got()); len(got) != 1 || got[0].data[2:] != strings.Repeat("µ", 61) {
+		t.Errorf("got %q", got)
+	}
+	r.feed(bye(4000))
+	r.gone()
 }
 
 func dialedOr(t *testing.T, server bool, o options) *rig {
@@ -460,4 +533,39 @@ func TestPauseInsideBlock(t *testing.T) {
 		r.turns(3)
 	}
 	r.gone()
+}
+
+// TestHeartbeatWhilePaused holds that a peer is not given up whose pongs are not
+// heard because reading is paused, that it is pinged all the same, and that a ping
+// finds out when it has gone.
+func TestHeartbeatWhilePaused(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		r := dialed(t, options{cfg: beating})
+		r.pass(850 * time.Millisecond)
+		r.want(ping(""))
+		r.c.Conn().PauseRead()
+		r.peer.Feed(masked(pong("")))
+		r.pass(3 * time.Second)
+		got, _ := decode(t, false, r.got())
+		if n := len(got); n < 2 || n > 4 || !equalFrames(got, slices.Repeat([]frame{ping("")}, n)) {
+			t.Fatalf("in 3 s of pause the peer got %v", got)
+		}
+		if r.closes > 0 {
+			t.Fatalf("closed with %v", r.closed)
+		}
+		if gone {
+			r.peer.Reset()
+			r.pass(3 * time.Second)
+			if r.closes != 1 {
+				t.Fatalf("%d closes, 3 s after the peer's reset", r.closes)
+			}
+		} else {
+			r.c.Conn().ResumeRead()
+			r.pass(500 * time.Millisecond)
+			r.want()
+			r.pass(400 * time.Millisecond)
+			r.want(ping(""))
+		}
+		r.gone()
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync/atomic"
 
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/reactor"
@@ -23,7 +24,7 @@ type Upgrader struct {
 	*Server
 	below conn.Config
 	loops []reactor.Remote
-	next  chan int // one: the loop of the next connection
+	next  atomic.Uint32 // the loop of the next connection
 }
 
 // NewUpgrader returns an Upgrader onto the loops of g, one after another: h hears the
@@ -36,11 +37,10 @@ func NewUpgrader(g *reactor.Group, h Handler, cfg Config, below conn.Config) (*U
 	if below, err = below.Check(); err != nil {
 		return nil, err
 	}
-	u := &Upgrader{Server: s, below: below, next: make(chan int, 1)}
+	u := &Upgrader{Server: s, below: below}
 	for i := range g.Len() {
 		u.loops = append(u.loops, g.Loop(i))
 	}
-	u.next <- 0
 	return u, nil
 }
 
@@ -76,9 +76,8 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request, user any) err
 		more, _ := buffered.Reader.Peek(n)
 		head = append(head, more...)
 	}
-	i := <-u.next
-	u.next <- (i + 1) % len(u.loops)
-	if err := conn.Attach(u.loops[i], c, &hijacked{u.Server, user}, u.below, head); err != nil {
+	loop := u.loops[int(u.next.Add(1)-1)%len(u.loops)]
+	if err := conn.Attach(loop, c, &hijacked{u.Server, user}, u.below, head); err != nil {
 		_ = c.Close()
 		return fmt.Errorf("ws: %w", err)
 	}

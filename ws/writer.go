@@ -24,6 +24,7 @@ type Writer struct {
 	packer *flate.Writer
 	held   int      // bytes that packer was given since the last fragment
 	out    appender // what packer has made, and was not sent
+	stream *stream  // that it is for, or nil
 }
 
 // heldMost is how many bytes the compressor may hold back: the marks do not know of
