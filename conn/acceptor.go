@@ -306,7 +306,10 @@ func (a *acceptor) Flush(l *reactor.Loop) {
 		a.backoff = 0
 		a.accept(fd)
 	case a.gone:
-		a.submit(aio.Op{Kind: aio.Close})
+		// Not by the engine: it would close at the end of the turn, after Done has told
+		// that the address is free.
+		a.submit(aio.Op{Kind: aio.Forget})
+		closeSocket(a.fd)
 		a.fd = -1
 		l.Detach(a.token)
 		a.listener.left()

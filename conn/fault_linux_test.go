@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -80,13 +81,17 @@ func TestRandomResets(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		testutil.Eventually(t, 15*time.Second, "every close", func() bool { return l.Stats().Open == 0 && opens.Load() == closes.Load() })
-		if n := l.Stats().Accepted; n != uint64(opens.Load()) {
-			t.Errorf("%d accepted, %d opened", n, opens.Load())
-		}
+		// Who was reset while it waited to be accepted is accepted all the same.
+		dialed := int64(fewer(500) / 10 * 10)
+		testutil.Eventually(t, 15*time.Second, "every close", func() bool {
+			return l.Stats().Accepted == uint64(dialed) && opens.Load() == dialed && closes.Load() == dialed && l.Stats().Open == 0
+		})
+		testutil.Eventually(t, 5*time.Second, "loops without connections", func() bool {
+			return !slices.ContainsFunc(g.Stats(), func(s reactor.LoopStats) bool { return s.Parties != 1 })
+		})
 		for _, s := range g.Stats() {
-			if s.Parties != 1 || s.Panics != 0 {
-				t.Errorf("loop %d: %d parties, %d panics", s.Loop, s.Parties, s.Panics)
+			if s.Panics != 0 {
+				t.Errorf("loop %d: %d panics", s.Loop, s.Panics)
 			}
 		}
 	})

@@ -484,7 +484,8 @@ func (f *packetFinal) result() error {
 
 func (p *PacketConn) depart() {
 	if p.sock.fd >= 0 {
-		p.submit(aio.Op{Kind: aio.Close})
+		p.submit(aio.Op{Kind: aio.Forget})
+		closeSocket(p.sock.fd) // At once: the port is free when the next party runs.
 	}
 	p.loop.Detach(p.token)
 	if p.server != nil {
