@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/penstock-go/penstock/bench/internal/report"
+	"github.com/penstock-go/penstock/bench/internal/scenario"
 )
 
 // revision builds the subjects of another revision of the library: that
@@ -45,7 +46,11 @@ func (b *bench) revision(ctx context.Context, ref string) (program, dir string, 
 		return "", dir, err
 	}
 	program = filepath.Join(dir, "bench")
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", program, "./bench")
+	args := []string{"build", "-buildvcs=false", "-o", program}
+	if !slices.ContainsFunc(b.scenarios, scenario.Scenario.WebSocket) {
+		args = append(args, "-tags=nows") // The revision may be older than ws.
+	}
+	build := exec.CommandContext(ctx, "go", append(args, "./bench")...)
 	build.Dir = tree
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", dir, fmt.Errorf("-against: the library of %s does not build with the load test of the working tree: %s", ref, lastLine(out, err))

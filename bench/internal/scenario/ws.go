@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/penstock-go/penstock/bench/internal/load"
 )
@@ -47,3 +48,6 @@ func webSockets() []Scenario {
 func Usual(all []Scenario) []Scenario {
 	return slices.DeleteFunc(slices.Clone(all), func(s Scenario) bool { return s.Apart })
 }
+
+// WebSocket reports whether the scenario needs a server of WebSockets.
+func (s Scenario) WebSocket() bool { return strings.HasPrefix(s.Protocol, "ws") }

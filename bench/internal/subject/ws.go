@@ -1,3 +1,5 @@
+//go:build !nows
+
 package subject
 
 import (
@@ -8,7 +10,8 @@ import (
 // windowBits is the window of each direction in ws-deflate, of 2^12 bytes.
 const windowBits = 12
 
-// webSocket returns the handler of a protocol over WebSockets, or nil.
+// webSocket returns the handler of a protocol over WebSockets, or nil. The tag nows is
+// for revisions of the library that are older than ws.
 func (s *server) webSocket(protocol string) (conn.Handler, error) {
 	h := wsHooks{&s.counters}
 	var of ws.Handler = wsEcho{h}
