@@ -16,8 +16,12 @@ import (
 // maxOut is how many elements one sendmsg(2) gets. The kernel's own limit is 1024.
 const maxOut = 256
 
-// wakeData marks the event of the eventfd; no token packs to it, since no kind is 15.
-const wakeData = ^uint64(0)
+// What marks the events of the eventfd and of the timerfd: no token packs to it, since
+// no kind is 15.
+const (
+	wakeData  = ^uint64(0)
+	alarmData = wakeData &^ (1 << 63)
+)
 
 // Engine is an aio.Engine on epoll(7).
 //
@@ -41,6 +45,8 @@ type Engine struct {
 	others  queue[finalDone]
 	out     [][]byte // what a running sendmsg(2) reads
 	skipped int      // Waits in a row that did not look at epoll
+
+	alarm alarm
 
 	starved   []uint32 // slots whose re-armed Recv waits for blocks
 	starvedAt int      // blocks in use when the last one was missing
@@ -127,7 +133,7 @@ func NewEngine(cfg Config) (_ *Engine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, epfd: -1, wakefd: -1}
+	e := &Engine{cfg: cfg, epfd: -1, wakefd: -1, alarm: alarm{fd: -1}}
 	defer func() {
 		if err != nil {
 			_ = e.Close()
@@ -144,6 +150,7 @@ func NewEngine(cfg Config) (_ *Engine, err error) {
 	if err = e.control(unix.EPOLL_CTL_ADD, int32(e.wakefd), unix.EPOLLIN|unix.EPOLLET, wakeData); err != nil {
 		return nil, fmt.Errorf("watch eventfd: %w", err)
 	}
+	e.openAlarm()
 	size := int(unsafe.Sizeof(shared{})) + cfg.Events*int(unsafe.Sizeof(unix.EpollEvent{}))
 	e.mem, err = unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
@@ -216,12 +223,12 @@ func (e *Engine) Wake() {
 func (e *Engine) Close() error {
 	e.wakeMu.Lock()
 	defer e.wakeMu.Unlock()
-	for _, fd := range []int{e.epfd, e.wakefd} {
+	for _, fd := range []int{e.epfd, e.wakefd, e.alarm.fd} {
 		if fd >= 0 {
 			_ = unix.Close(fd)
 		}
 	}
-	e.epfd, e.wakefd = -1, -1
+	e.epfd, e.wakefd, e.alarm.fd = -1, -1, -1
 	mem := e.mem
 	e.mem, e.shm, e.event = nil, nil, nil
 	if mem == nil {

@@ -45,7 +45,11 @@ func (e *Engine) sleep(done []aio.Completion, d time.Duration) (int, error) {
 	visible := false
 	for left := d; ; {
 		e.feedStarved(1)
-		woken, interrupted, err := e.poll(e.patience(left), visible)
+		limit := e.patience(left)
+		if limit > 0 && e.alarm.ringWithin(limit) {
+			limit = -1
+		}
+		woken, interrupted, err := e.poll(limit, visible)
 		n := e.collect(done)
 		if n == 0 && !interrupted && len(e.starved) > 0 {
 			e.feedAll()
@@ -100,6 +104,10 @@ func (e *Engine) poll(d time.Duration, visible bool) (woken, interrupted bool, e
 			e.woken.Store(false)
 			e.stats.Wakes++
 			woken = true
+			continue
+		}
+		if data == alarmData {
+			e.alarm.set = false
 			continue
 		}
 		e.note(data, ev.Events)

@@ -48,6 +48,7 @@ const (
 	cancelAny = 1 << 2
 
 	TimeoutAbs          = 1 << 0 // the time is a point of CLOCK_MONOTONIC
+	timeoutUpdate       = 1 << 1
 	TimeoutETimeSuccess = 1 << 5 // -ETIME does not break a link; kernel 5.16
 	pollAddMulti        = 1 << 0
 	acceptMultishot     = 1 << 0

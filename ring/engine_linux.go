@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"time"
 
 	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/internal/sys"
@@ -16,6 +17,7 @@ import (
 const (
 	kindSendOpt aio.Kind = 12 + iota // the batch is an index into optimisticSends.list
 	kindWake
+	kindAlarm
 	kindIgnore // what has no completion: cancel and close, when they fail
 )
 
@@ -42,6 +44,7 @@ type Engine struct {
 	recv  [recvGroups]recvBuffers
 	sends optimisticSends
 	polls polls
+	alarm alarm
 	arena arena // message headers of sends that are not submitted yet
 
 	zcFlags uint16
@@ -103,7 +106,7 @@ func NewEngine(cfg EngineConfig) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{}
+	e := &Engine{alarm: alarm{began: time.Now()}}
 	if err := e.open(cfg); err != nil {
 		return nil, errors.Join(err, e.shut())
 	}

@@ -57,17 +57,20 @@ func (e *Engine) consume(n int) {
 
 // Wait implements aio.Engine.
 func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error) {
-	deadline := noDeadline
+	var end time.Duration
 	if d > 0 {
-		deadline = time.Now().Add(d)
+		end = e.alarm.now() + d
 	}
 	e.woken = false
 	e.refill()
 	e.armStarved()
 	for {
 		block := d != 0 && !e.prompt && !e.answered() && !e.holdsBlocks()
+		if block && d > 0 {
+			block = e.ringBy(end) && !e.answered() // It may have had to flush.
+		}
 		if block || !e.answered() || e.ring.Pending() > 0 || e.overflow {
-			e.enter(block, d, deadline)
+			e.enter(block, -1, noDeadline)
 		} else {
 			e.scan()
 		}
@@ -82,7 +85,7 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error)
 			return 0, nil
 		case d > 0:
 			// What came was nobody's, or time ran out.
-			if d = time.Until(deadline); d <= 0 {
+			if e.alarm.now() >= end {
 				return 0, nil
 			}
 		}
@@ -154,7 +157,7 @@ func (e *Engine) scan() {
 		case aio.Send:
 			e.answers.sends++
 			e.countSend(c)
-		case aio.Recv, aio.Accept, aio.Poll, kindWake:
+		case aio.Recv, aio.Accept, aio.Poll, kindWake, kindAlarm:
 			if !c.More() {
 				e.inflight--
 			}
@@ -215,6 +218,8 @@ func (e *Engine) tell(done []aio.Completion) (n int) {
 			}
 		case kindWake:
 			e.completeWake(c)
+		case kindAlarm:
+			e.rang(c)
 		}
 	}
 	e.consume(used)

@@ -117,6 +117,15 @@ func (s *SQE) PrepTimeout(ts *unix.Timespec, count, flags uint32) {
 	s.OpFlags = flags
 }
 
+// PrepTimeoutUpdate has the timeout with this UserData end when ts has passed,
+// instead of when it was to.
+//
+// Kernel: 5.11.
+func (s *SQE) PrepTimeoutUpdate(ts *unix.Timespec, userData uint64, flags uint32) {
+	s.prep(opTimeoutRemove, -1, userData, 0, uint64(uintptr(unsafe.Pointer(ts))))
+	s.OpFlags = flags | timeoutUpdate
+}
+
 // PrepTimeoutRemove ends the timeout with this UserData, which completes with
 // -ECANCELED.
 func (s *SQE) PrepTimeoutRemove(userData uint64, flags uint32) {

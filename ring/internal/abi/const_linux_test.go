@@ -59,6 +59,7 @@ var numbers = []number{
 	{"IORING_ASYNC_CANCEL_FD", 0x2, "cancelFD", "AsyncCancelFd"},
 	{"IORING_ASYNC_CANCEL_ANY", 0x4, "cancelAny", "AsyncCancelAny"},
 	{"IORING_TIMEOUT_ABS", 0x1, "TimeoutAbs", "TimeoutAbs"},
+	{"IORING_TIMEOUT_UPDATE", 0x2, "timeoutUpdate", "TimeoutUpdate"},
 	{"IORING_TIMEOUT_ETIME_SUCCESS", 0x20, "TimeoutETimeSuccess", "TimeoutETimeSuccess"},
 	{"IORING_POLL_ADD_MULTI", 0x1, "pollAddMulti", "PollAddMulti"},
 	{"IORING_ACCEPT_MULTISHOT", 0x1, "acceptMultishot", "AcceptMultishot"},

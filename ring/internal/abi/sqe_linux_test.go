@@ -215,6 +215,10 @@ func controlPreps(o *objects) []prep {
 			func(e *entry) { e.PrepareTimeoutRemove(time.Second, 0, 0) }, []string{"addr", "len"},
 			fmt.Sprintf("io_uring_prep_timeout_remove(sqe, %#xULL, 0)", user)},
 		// The same: the address of a variable that ends with the call.
+		{"TimeoutUpdate", func(s *ring.SQE) { s.PrepTimeoutUpdate(&o.ts, user, abs) },
+			wire{"opcode": 12, "fd": -1, "addr": user, "off": ts, "timeout_flags": 3},
+			func(e *entry) { e.PrepareTimeoutUpdate(time.Second, 0, abs) }, []string{"addr", "len", "off"},
+			fmt.Sprintf("io_uring_prep_timeout_update(sqe, (void *)%#x, %#xULL, IORING_TIMEOUT_ABS)", ts, user)},
 		{"LinkTimeout", func(s *ring.SQE) { s.PrepLinkTimeout(&o.ts, abs) },
 			wire{"opcode": 15, "fd": -1, "addr": ts, "len": 1, "timeout_flags": 1},
 			func(e *entry) { e.PrepareLinkTimeout(time.Second, abs) }, []string{"addr"},
