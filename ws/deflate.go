@@ -27,7 +27,8 @@ type Deflate struct {
 	// peer asks.
 	SendBits, RecvBits int
 	// MaxRatio is how many times its length a message may inflate to, past the
-	// first MiB, before it is refused with TooBig, while it is being inflated.
+	// first 10 MiB, before it is refused with TooBig, while it is being inflated:
+	// for a Config.MaxMessage above that, which a short message could reach else.
 	// Default 256; below 0: no bound but Config.MaxMessage.
 	MaxRatio int
 }

@@ -342,7 +342,7 @@ func TestDeflateRefused(t *testing.T) {
 // up at the limit, or when it is out of proportion.
 func TestBomb(t *testing.T) {
 	bomb := &squeezer{}
-	packed := bomb.message(t, bin(strings.Repeat("\x00", 6<<20)))
+	packed := bomb.message(t, bin(strings.Repeat("\x00", 24<<20)))
 	for _, tc := range []struct {
 		name  string
 		limit int
@@ -361,7 +361,7 @@ func TestBomb(t *testing.T) {
 			r.turns(50)
 			runtime.ReadMemStats(&after)
 			r.want(bye(1009))
-			if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
+			if n := after.TotalAlloc - before.TotalAlloc; n > uint64(3*min(tc.limit, ws.DefaultMaxMessage)+1<<20) {
 				t.Errorf("%d bytes for a bomb", n)
 			}
 			if s := r.server.Stats(); s.TooBig != 1 {
@@ -375,8 +375,8 @@ func TestBomb(t *testing.T) {
 	}
 	// What is free of the ratio is still inflated.
 	r := dialed(t, options{cfg: ws.Config{Deflate: &ws.Deflate{MaxRatio: 2}}}, offerAll)
-	r.feed((&squeezer{}).message(t, bin(strings.Repeat("\x00", 1<<20))))
-	if r.turns(5); len(r.msgs) != 1 || len(r.msgs[0]) != len("binary:")+1<<20 {
+	r.feed((&squeezer{}).message(t, bin(strings.Repeat("\x00", ws.DefaultMaxMessage))))
+	if r.turns(5); len(r.msgs) != 1 || len(r.msgs[0]) != len("binary:")+ws.DefaultMaxMessage {
 		t.Errorf("closed with %v", r.closed)
 	}
 	r.gone()

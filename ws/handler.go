@@ -32,9 +32,9 @@ type UpgradeHandler interface {
 }
 
 // FragmentHandler takes messages in pieces, as they come, instead of whole ones:
-// OnMessage is never called. No memory is taken for a message, but while a
-// compressed one comes, since what it inflates to is told only when the whole of
-// it is there.
+// OnMessage is never called. No memory is taken for a message, but for the bytes of a
+// compressed one, which is told, 64 KiB at a time, when all of them have come. It is
+// told to its end, also if reading is paused meanwhile.
 type FragmentHandler interface {
 	// OnFragment runs for each piece of a message, one at least, in order. They
 	// are not the fragments that the peer has made. Text is checked as it comes,
@@ -45,8 +45,8 @@ type FragmentHandler interface {
 // FullHandler hears that the send queue has filled, as conn.FullHandler does.
 type FullHandler interface{ OnFull(c *Conn) }
 
-// DrainHandler hears that it has emptied, as conn.DrainHandler does. Unlike
-// there, it does not run any more once the connection is being closed.
+// DrainHandler hears that it has emptied, as conn.DrainHandler does: also after
+// Close, while what was queued is flushed. What is sent then is answered Closed.
 type DrainHandler interface{ OnDrain(c *Conn) }
 
 // PingHandler hears the peer's pings, which are answered without it.
