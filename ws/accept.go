@@ -173,8 +173,8 @@ func (c *Conn) greet(in *buf.Buf) {
 	if bad == nil && !ok {
 		return
 	}
-	r := &l.request
-	r.conn, r.head = c, &l.head
+	r := &l.request // It may be that of another, whose handler has panicked.
+	*r = Request{conn: c, head: &l.head, extra: r.extra[:0]}
 	if bad == nil {
 		bad = l.head.parse(p, l.ep.cfg.MaxHeaders)
 	}
@@ -189,7 +189,7 @@ func (c *Conn) greet(in *buf.Buf) {
 	} else {
 		c.answer(r)
 	}
-	l.request = Request{extra: r.extra[:0]}
+	*r = Request{extra: r.extra[:0]}
 	l.settle()
 }
 
