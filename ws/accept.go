@@ -254,7 +254,7 @@ func (c *Conn) agree(p []byte, r *Request) ([]byte, *badHead) {
 		}
 	}
 	if taken.on {
-		c.windows = &windows{agreed: taken}
+		c.windows = c.lane.windows(taken)
 	}
 	return p, nil
 }

@@ -345,7 +345,7 @@ func (c *Conn) checkAnswer(h *head) *HandshakeError {
 		return fail("%w", err)
 	}
 	if taken.on {
-		c.windows = &windows{agreed: taken}
+		c.windows = c.lane.windows(taken)
 	}
 	return nil
 }

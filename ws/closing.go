@@ -154,6 +154,9 @@ func (c *Conn) ended(err error) {
 		c.in = nil
 	}
 	c.phase = over
+	if c.windows != nil {
+		c.windows.release(l)
+	}
 	if w := c.writer; w != nil {
 		c.writer = nil
 		w.drop()

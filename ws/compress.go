@@ -110,7 +110,7 @@ func (c *Conn) encode(dst []byte, op Op, p []byte) []byte {
 	if len(dst)-at < len(p) {
 		first |= bitRSV1
 		if w.sendTakeover {
-			w.sent.add(p, w.sendBits)
+			w.sent.add(l, p, w.sendBits)
 		}
 	} else {
 		dst = append(dst[:at], p...) // As it is; the window has not seen it.

@@ -7,7 +7,8 @@ import "fmt"
 //
 // Costs. Each loop has a compressor and a decompressor for all of its connections,
 // about 1 MiB and 50 KiB once they were used. A connection with takeover keeps a window
-// of the messages before, up to 2^bits bytes in each direction that has it, and each
+// of the messages before, 2^bits bytes in each direction that has it, outside of the Go
+// heap and from the first message on, and each
 // message is preceded by the work of showing that to the compressor or decompressor: for
 // 1 KiB of JSON and a window of 4 KiB about half of the time, and it comes out a third
 // shorter.
@@ -69,39 +70,4 @@ func (d Deflate) check() (Deflate, error) {
 		return d, fmt.Errorf("ws: Deflate.RecvBits %d is not from 8 to 15", d.RecvBits)
 	}
 	return d, nil
-}
-
-// windows is what a connection with compression has agreed to and keeps.
-type windows struct {
-	agreed
-	sent, received window
-}
-
-// context returns what precedes the next message that is sent.
-func (w *windows) context() []byte {
-	if w.sendTakeover {
-		return w.sent.data
-	}
-	return nil
-}
-
-// window is the end of what went one way: what the other side's decompressor can
-// still refer to. It grows up to its size as it is filled.
-type window struct {
-	data []byte
-}
-
-// add appends p, of which the window keeps the last 2^bits bytes.
-func (w *window) add(p []byte, bits uint8) {
-	size := 1 << bits
-	p = p[max(0, len(p)-size):]
-	if over := len(w.data) + len(p) - size; over > 0 {
-		w.data = w.data[:copy(w.data, w.data[over:])]
-	}
-	if need := len(w.data) + len(p); need > cap(w.data) {
-		data := make([]byte, len(w.data), min(size, max(need+need/4, 256)))
-		copy(data, w.data)
-		w.data = data
-	}
-	w.data = append(w.data, p...)
 }

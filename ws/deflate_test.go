@@ -273,9 +273,15 @@ func deflateEcho(t *testing.T, server, takeover bool, bits, level int) {
 	if out.deflated < 10 {
 		t.Errorf("%d messages came compressed", out.deflated)
 	}
+	if n := r.c.Windows(); takeover && n != 2 || !takeover && n != 0 {
+		t.Errorf("%d windows are held", n)
+	}
 	r.peer.Feed(encode(server, bye(1000)))
 	r.turns(5)
 	r.gone()
+	if n := r.c.Windows(); n != 0 {
+		t.Errorf("%d windows were not given back", n)
+	}
 }
 
 const offerAll = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"

@@ -180,19 +180,22 @@ func FuzzDeflate(f *testing.F) {
 		}
 		d := deflaters[level]
 		var sent, received window
+		l := &lane{}
 		for n := 1 + len(p)/(1+int(uint(pieces)%20)); len(p) > 0; p = p[min(n, len(p)):] {
 			m := p[:min(n, len(p))]
-			packed := d.append(nil, m, sent.data, b)
-			err := in.message(packed, received.data, len(m))
+			packed := d.append(nil, m, sent.block.Bytes(), b)
+			err := in.message(packed, received.block.Bytes(), len(m))
 			out := in.out
 			if err != nil || !bytes.Equal(out, m) {
 				t.Fatalf("%q came as %q, %v", m, out, err)
 			}
-			sent.add(m, b)
-			received.add(out, b)
-			if !bytes.Equal(sent.data, received.data) || len(sent.data) > 1<<b {
-				t.Fatalf("windows of %d and %d bytes", len(sent.data), len(received.data))
+			sent.add(l, m, b)
+			received.add(l, out, b)
+			if x, y := sent.block.Bytes(), received.block.Bytes(); !bytes.Equal(x, y) || len(x) > 1<<b {
+				t.Fatalf("windows of %d and %d bytes", len(x), len(y))
 			}
 		}
+		l.stock.put(&sent, b)
+		l.stock.put(&received, b)
 	})
 }

@@ -22,7 +22,7 @@ type inflater struct {
 	op    Op
 	told  bool   // a piece was
 	check text   // of the pieces that were
-	past  window // the end of them
+	past  []byte // the end of them
 }
 
 func newInflater() *inflater { return &inflater{reader: flate.NewReader(bytes.NewReader(nil))} }
@@ -53,7 +53,7 @@ func (c *Conn) inflate(op Op, p []byte) {
 	}
 	var before []byte
 	if w.recvTakeover {
-		before = w.received.data
+		before = w.received.block.Bytes()
 	}
 	cfg := &l.ep.cfg
 	most := cfg.MaxMessage
@@ -75,9 +75,9 @@ func (c *Conn) inflate(op Op, p []byte) {
 	case f.to == nil && op == Text && !isUTF8(f.out):
 		c.fail(errText)
 	default:
-		if w.recvTakeover {
-			w.received.add(f.past.data, w.recvBits)
-			w.received.add(f.out, w.recvBits)
+		if w.recvTakeover && !(w.received.add(l, f.past, w.recvBits) && w.received.add(l, f.out, w.recvBits)) {
+			c.conn.Abort() // No memory.
+			break
 		}
 		if f.to == nil {
 			l.message = Message{Op: op, data: f.out}
@@ -100,7 +100,7 @@ func (f *inflater) message(p, before []byte, most int) *failure {
 	f.data = append(append(f.data[:0], p...), endTail...)
 	f.in.Reset(f.data)
 	f.out, f.size = f.out[:0], 0
-	f.told, f.check, f.past.data = false, text{}, f.past.data[:0]
+	f.told, f.check, f.past = false, text{}, f.past[:0]
 	seen := before
 	for range maxFinals {
 		if f.reader.(flate.Resetter).Reset(&f.in, seen) != nil {
@@ -127,7 +127,7 @@ func (f *inflater) behind(before []byte) []byte {
 	if len(f.out) >= most {
 		return f.out[len(f.out)-most:]
 	}
-	f.seen = append(append(append(f.seen[:0], before...), f.past.data...), f.out...)
+	f.seen = append(append(append(f.seen[:0], before...), f.past...), f.out...)
 	return f.seen[max(0, len(f.seen)-most):]
 }
 
@@ -156,7 +156,7 @@ func (f *inflater) readAll(most int) *failure {
 // room makes room in f.out, which is full: by telling it, or by growing.
 func (f *inflater) room(most int) *failure {
 	if f.to != nil && len(f.out) >= pieceBytes {
-		f.past.add(f.out, maxBits)
+		f.past = append(f.past[:0], f.out[max(0, len(f.out)-1<<maxBits):]...)
 		err := f.tell(false)
 		f.out = f.out[:0]
 		return err

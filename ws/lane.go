@@ -94,6 +94,8 @@ type lane struct {
 	keys     keys
 	deflater *deflater
 	inflater *inflater
+	plain    []*windows // of those that keep none
+	stock    stock      // of windows
 }
 
 // lane returns the part of ep on loop l.

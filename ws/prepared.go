@@ -86,12 +86,12 @@ func (c *Conn) SendPrepared(m *Prepared) conn.Status {
 		return s
 	}
 	w := c.windows
-	w.sent.add(m.data, w.sendBits)
+	w.sent.add(c.lane, m.data, w.sendBits)
 	c.conn.Keep(true)
 	defer c.conn.Keep(false)
 	s := c.conn.SendShared(frame)
 	if s >= conn.Rejected {
-		w.sent.data = w.sent.data[:0] // To refer to nothing is always right.
+		w.sent.forget() // To refer to nothing is always right.
 	}
 	return s
 }

@@ -74,7 +74,7 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 	}
 	_, _ = w.packer.Write(p) // An appender does not fail.
 	if win := c.windows; win.sendTakeover {
-		win.sent.add(p, win.sendBits)
+		win.sent.add(c.lane, p, win.sendBits)
 	}
 	if w.held += len(p); w.held >= heldMost {
 		_ = w.Flush() // If it is not taken now, it goes with the next.
