@@ -217,6 +217,29 @@ func TestEntersPerEcho(t *testing.T) {
 	}
 }
 
+// TestFarEnd holds that a wait with a far end sets no timer of the kernel when an
+// earlier one is set, which is what a timer of the loop costs an echo.
+func TestFarEnd(t *testing.T) {
+	b := newBench(t, 1, buf.Config{BlockSize: 4096})
+	b.arm(0)
+	var set time.Duration
+	for i := range 100 {
+		b.feed(0, []byte("ping"))
+		for _, c := range b.wait(time.Hour) {
+			c.In.Release()
+		}
+		if i == 0 {
+			set = b.Alarm()
+		}
+	}
+	if now := b.Alarm(); set == 0 || now != set {
+		t.Errorf("the alarm was set to %v, and then to %v", set, now)
+	}
+	if b.wait(time.Minute / 1000); b.Alarm() >= set {
+		t.Error("an earlier end did not move it")
+	}
+}
+
 // TestStarvedSleeps holds that a starved engine does not spin, although the
 // socket is readable and the party re-armed.
 func TestStarvedSleeps(t *testing.T) {

@@ -3,6 +3,7 @@
 package fallback
 
 import (
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -20,3 +21,6 @@ const SlotSize = unsafe.Sizeof(slot{})
 var MsghdrLayout = struct{ Size, Iov, Iovlen, Control uintptr }{
 	unsafe.Sizeof(msghdr{}), unsafe.Offsetof(msghdr{}.iov), unsafe.Offsetof(msghdr{}.iovlen), unsafe.Offsetof(msghdr{}.control),
 }
+
+// Alarm returns when the alarm is set to ring, from the engine's beginning.
+func (e *Engine) Alarm() time.Duration { return e.alarm.at }

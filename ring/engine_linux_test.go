@@ -44,6 +44,31 @@ func TestConformanceTiny(t *testing.T) {
 	})
 }
 
+// A wait with a far end sets no timer of the kernel when an earlier one is set,
+// which is what a timer of the loop costs an echo.
+func TestFarEnd(t *testing.T) {
+	l := newLoop(t, buf.Config{}, ring.EngineConfig{})
+	for range 100 {
+		l.Wake()
+		l.wait(time.Hour)
+	}
+	before := l.Stats().Submitted
+	for range 100 {
+		l.Wake()
+		l.wait(time.Hour)
+	}
+	if n := l.Stats().Submitted - before; n != 0 {
+		t.Errorf("%d entries for 100 waits", n)
+	}
+	for range 100 {
+		l.Wake()
+		l.wait(time.Minute)
+	}
+	if n := l.Stats().Submitted - before; n != 1 {
+		t.Errorf("%d entries to move the alarm once", n)
+	}
+}
+
 // Sends that are cut at all sorts of places: what is told as taken is what the
 // peer reads, in order.
 func TestShortSendsAreExact(t *testing.T) {

@@ -76,6 +76,26 @@ func caseManyWakes(r *rig) {
 	r.wait(-1)
 }
 
+// caseWaitEnds: waits end neither early nor with something, whatever the waits
+// before them were given: a later end, an earlier one, or the same again.
+func caseWaitEnds(r *rig) {
+	fake := r.e.Caps().Engine == "fake" // Its waits take no time.
+	const ms = time.Millisecond
+	for _, d := range []time.Duration{30 * ms, time.Hour, 5 * ms, 12 * ms, ms / 2, 12 * ms, time.Hour, 3 * ms, 3 * ms} {
+		woken := d > time.Second
+		if woken {
+			r.e.Wake()
+		}
+		began := time.Now()
+		if n := r.wait(d); n != 0 {
+			r.t.Errorf("Wait(%v) told %d completions of nothing", d, n)
+		}
+		if took := time.Since(began); took < d && !woken && !fake {
+			r.t.Errorf("Wait(%v) took %v", d, took)
+		}
+	}
+}
+
 // caseTimeout: a wait without an event ends, with nothing.
 func caseTimeout(r *rig) {
 	p := r.connect()

@@ -48,6 +48,7 @@ var conformance = []conformanceCase{
 	{name: "wake", run: caseWake},
 	{name: "many wakes", run: caseManyWakes},
 	{name: "timeout", run: caseTimeout},
+	{name: "ends of waits", run: caseWaitEnds},
 	{name: "close with operations in flight", run: caseCloseInFlight},
 	{name: "close of the engine", run: caseCloseEngine},
 	{name: "forget", run: caseForget},
