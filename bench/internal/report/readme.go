@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/penstock-go/penstock/bench/internal/scenario"
@@ -44,39 +45,56 @@ type column struct {
 	own      string
 }
 
-// markdown is a table of CPU times, one of memory, and how they came about.
-func (r *Report) markdown(name string) string {
-	var b strings.Builder
-	columns := []column{{title: "epoll engine", own: "epoll"}, {title: "best C", families: []string{"c"}}, {title: "gnet", families: []string{"gnet"}},
+// What README shows: who is beside io_uring where the bytes are raw, and where they
+// are a WebSocket's.
+var (
+	rawColumns = []column{{title: "epoll engine", own: "epoll"}, {title: "best C", families: []string{"c"}}, {title: "gnet", families: []string{"gnet"}},
 		{title: "nbio", families: []string{"nbio"}}, {title: "netpoll", families: []string{"netpoll"}}, {title: "net", families: []string{"net"}}}
-	used := columns[:0]
-	for _, c := range columns {
-		if _, ok := r.pick(c, scenario.CapacityOf); ok {
-			used = append(used, c)
+	wsColumns = []column{{title: "epoll engine", own: "epoll"}, {title: "gws", families: []string{"gws"}}, {title: "gobwas", families: []string{"gobwas"}},
+		{title: "gorilla", families: []string{"gorilla"}}, {title: "coder", families: []string{"coder"}}, {title: "nbio", families: []string{"nbio-ws"}},
+		{title: "Bun", families: []string{"bun"}}}
+)
+
+// table is the CPU time of scenarios, those of WebSockets or the others.
+func (r *Report) table(b *strings.Builder, columns []column, webSocket bool) {
+	var rows []Scenario
+	for _, sc := range r.of(scenario.CPU) {
+		if _, ok := r.median(sc.Name, "", "uring", cpuTime); ok && strings.HasPrefix(sc.Name, "ws-") == webSocket {
+			rows = append(rows, sc)
 		}
+	}
+	columns = slices.DeleteFunc(slices.Clone(columns), func(c column) bool {
+		return !slices.ContainsFunc(rows, func(sc Scenario) bool { _, ok := r.pick(c, sc.Name); return ok })
+	})
+	if len(rows) == 0 {
+		return
 	}
 	b.WriteString("\n| CPU time of the server a message | io_uring, ns | A/A |")
-	for _, c := range used {
-		fmt.Fprintf(&b, " %s |", c.title)
+	for _, c := range columns {
+		fmt.Fprintf(b, " %s |", c.title)
 	}
-	b.WriteString("\n|---|---|---|" + strings.Repeat("---|", len(used)) + "\n")
-	for _, sc := range r.of(scenario.CPU) {
-		ns, ok := r.median(sc.Name, "", "uring", cpuTime)
-		if !ok {
-			continue
-		}
+	b.WriteString("\n|---|---|---|" + strings.Repeat("---|", len(columns)) + "\n")
+	for _, sc := range rows {
+		ns, _ := r.median(sc.Name, "", "uring", cpuTime)
 		noise := r.noise(sc.Name, "", cpuTime)
-		fmt.Fprintf(&b, "| `%s` | %.0f | %s |", sc.Name, ns, noiseCell(noise).Text)
-		for _, c := range used {
+		fmt.Fprintf(b, "| `%s` | %.0f | %s |", sc.Name, ns, noiseCell(noise).Text)
+		for _, c := range columns {
 			peer, ok := r.pick(c, sc.Name)
 			if !ok {
-				fmt.Fprintf(&b, " %s |", none)
+				fmt.Fprintf(b, " %s |", none)
 				continue
 			}
-			fmt.Fprintf(&b, " %s |", ratioCell(r.ratio(sc.Name, "", peer, "uring", cpuTime), noise).Text)
+			fmt.Fprintf(b, " %s |", ratioCell(r.ratio(sc.Name, "", peer, "uring", cpuTime), noise).Text)
 		}
 		b.WriteString("\n")
 	}
+}
+
+// markdown is tables of CPU times, one line on memory, and how they came about.
+func (r *Report) markdown(name string) string {
+	var b strings.Builder
+	r.table(&b, rawColumns, false)
+	r.table(&b, wsColumns, true)
 	if idle, after, n := r.memory("idle-10k", "uring"); n > 0 && !math.IsNaN(idle) {
 		fmt.Fprintf(&b, "\nAn idle connection holds %.0f B of resident memory, %.0f B after its first message (%d connections).\n", idle, after, n)
 	}

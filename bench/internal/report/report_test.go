@@ -320,6 +320,20 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+// TestReadmeWebSockets holds that the rows of WebSockets have a table of their own,
+// with the columns of whoever was measured.
+func TestReadmeWebSockets(t *testing.T) {
+	r := fixture(costs{"gws": 1.5, "bun": 1.3, "gnet-1": 2, "epoll": 1.1})
+	got, err := r.Readme("<!-- bench:begin -->\n<!-- bench:end -->\n", "x.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, ws, ok := strings.Cut(got, "| epoll engine | gws | Bun |")
+	if !ok || strings.Contains(raw, "`ws-") || !strings.Contains(raw, "| epoll engine | gnet |") || strings.Contains(ws, "`echo-") || !strings.Contains(ws, "`ws-echo-64-c64`") {
+		t.Errorf("%s", got)
+	}
+}
+
 func TestReadme(t *testing.T) {
 	const name = "bench/results/x.json"
 	r := fixture(costs{"epoll": 1.5, "gnet-1": 2.4, "gnet-2": 2, "c-uring": 0.98, "net": 2.2})
@@ -335,6 +349,9 @@ func TestReadme(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
+	}
+	if strings.Contains(got, "gws") {
+		t.Errorf("a table of WebSockets, and none was measured:\n%s", got)
 	}
 	if strings.Contains(got, "stale") {
 		t.Error("the old block is still there")
