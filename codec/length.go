@@ -30,7 +30,7 @@ func (Frame32) Decode(packet []byte) ([]byte, error) { return packet[frameHead:]
 
 // Append implements Codec. It fails with ErrLength when m does not fit a frame.
 func (Frame32) Append(dst, m []byte) ([]byte, error) {
-	if len(m) > math.MaxUint32-frameHead {
+	if uint64(len(m)) > math.MaxUint32-frameHead {
 		return nil, fmt.Errorf("%w: message of %d bytes in a frame", ErrLength, len(m))
 	}
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(m)+frameHead))

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -90,7 +91,7 @@ func TestNetConnConcurrent(t *testing.T) {
 		head := make([]byte, 5)
 		for {
 			if bytesIn > 8<<20 {
-				bytesIn = -1 << 62
+				bytesIn = math.MinInt
 				for range 3 {
 					go one.Close()
 				}

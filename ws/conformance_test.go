@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"testing"
@@ -205,7 +206,7 @@ func limits() []exchange {
 	over := bin("the first bytes of many")
 	over.length = maxMessage + 1
 	huge := bin("")
-	huge.length = 1<<63 - 1
+	huge.length = math.MaxInt
 	half := strings.Repeat("y", maxMessage/2)
 	second := cont("x")
 	second.length = maxMessage/2 + 1

@@ -2,13 +2,14 @@ package ws
 
 import (
 	"bytes"
+	"math"
 	"testing"
 )
 
 // TestHeader holds that what is written is read, and that a header is not read
 // before it is whole.
 func TestHeader(t *testing.T) {
-	for _, payload := range []int{0, 1, 125, 126, 127, 1 << 15, 1<<16 - 1, 1 << 16, 1 << 40} {
+	for _, payload := range []int{0, 1, 125, 126, 127, 1 << 15, 1<<16 - 1, 1 << 16, math.MaxInt} {
 		for _, masked := range []bool{false, true} {
 			for _, first := range []byte{0x81, 0x02, 0xc1, 0x89, 0x70} {
 				var p [maxHeader]byte
