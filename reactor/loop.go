@@ -189,9 +189,10 @@ func (l *Loop) Touch(f Flusher) { l.dirty = append(l.dirty, f) }
 // runs now. [Loop.Defer] takes no lock and is for the party's own work.
 func (l *Loop) Post(fn func(*Loop)) bool { return l.Remote().Post(fn) }
 
-// Defer runs fn in the next turn, for the party that runs now: the one that ends
-// if fn panics. Work that has no bound goes on by Defer, so that others have their
-// turn between.
+// Defer runs fn later, for the party that runs now: the one that ends if fn panics.
+// It runs behind the mail of this turn, or of the next if that is past. What defers
+// itself again so runs once a turn: work that has no bound goes on by Defer, and
+// others have their turn between.
 func (l *Loop) Defer(fn func()) { l.later = append(l.later, task{l.current, fn}) }
 
 // As names the party for which the loop runs from here to the end of the
