@@ -29,8 +29,16 @@ import (
 // be reading from s.
 // Thread: any.
 func Attach(on reactor.Remote, s io.Closer, h Handler, cfg Config, heard []byte) error {
+	if _, err := cfg.Check(); err != nil {
+		return fmt.Errorf("conn: attach: %w", err)
+	}
+	return attach(s, heard, func(fd int, heard []byte) error { return AttachFD(on, fd, h, cfg, heard) })
+}
+
+// attach gives put a descriptor of the socket of s.
+func attach(s io.Closer, heard []byte, put func(fd int, heard []byte) error) error {
 	if n, ok := s.(*NetConn); ok {
-		return n.attach(on, h, cfg, heard)
+		return n.attach(heard, put)
 	}
 	raw, ok := s.(syscall.Conn)
 	if !ok {
@@ -40,7 +48,7 @@ func Attach(on reactor.Remote, s io.Closer, h Handler, cfg Config, heard []byte)
 	if err != nil {
 		return fmt.Errorf("conn: attach: %w", err)
 	}
-	if err = AttachFD(on, fd, h, cfg, heard); err != nil {
+	if err = put(fd, heard); err != nil {
 		closeSocket(fd)
 		return err
 	}
@@ -80,7 +88,7 @@ func AttachFD(on reactor.Remote, fd int, h Handler, cfg Config, heard []byte) er
 	taken := on.Post(func(l *reactor.Loop) {
 		host := newHost(l, cfg, newHooks(h))
 		host.unix = isUnix(fd)
-		if c := host.openWith(fd, heard); l.Stopping() {
+		if c := host.openWith(fd, heard, nil); l.Stopping() {
 			c.Stop(l, l.Forced())
 		}
 	})

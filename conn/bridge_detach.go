@@ -61,17 +61,13 @@ func (n *NetConn) leave(c *Conn, told chan<- detached) {
 	})
 }
 
-// attach is Attach of a NetConn, which leaves its own loop before.
-func (n *NetConn) attach(on reactor.Remote, h Handler, cfg Config, heard []byte) error {
-	if _, err := cfg.Check(); err != nil {
-		return err
-	}
+// attach is attach of a NetConn, which leaves its own loop before.
+func (n *NetConn) attach(heard []byte, put func(fd int, heard []byte) error) error {
 	d, err := n.Detach()
 	if err != nil {
 		return err
 	}
-	err = AttachFD(on, d.FD, h, cfg, append(append([]byte(nil), heard...), d.Input...))
-	if err != nil {
+	if err = put(d.FD, append(append([]byte(nil), heard...), d.Input...)); err != nil {
 		closeSocket(d.FD)
 	}
 	return err

@@ -111,9 +111,10 @@ type Config struct {
 	// write to it may connect. Default 0: 0777 less the umask of the process.
 	Mode fs.FileMode
 	// MaxConns is how many connections of a listener are open at once, over all
-	// loops; who comes then waits in the accept queue. Default 0: no limit.
+	// loops; who comes then waits in the accept queue. Of an [Attacher] too, which
+	// refuses who comes then. Default 0: no limit.
 	MaxConns int
-	// ConnLimit is MaxConns for all the listeners that have the same one.
+	// ConnLimit is MaxConns for all the listeners and Attachers that have the same one.
 	// Default nil: none.
 	ConnLimit *ConnLimit
 	// KeepAlive has the kernel find out about a peer that is gone. TCP only.

@@ -148,11 +148,11 @@ func New(l *reactor.Loop, fd int, h Handler, cfg Config) *Conn {
 	return host.open(fd)
 }
 
-func (h *host) open(fd int) *Conn { return h.openWith(fd, nil) }
+func (h *host) open(fd int) *Conn { return h.openWith(fd, nil, nil) }
 
-// openWith opens a connection whose first input is heard.
-func (h *host) openWith(fd int, heard []byte) *Conn {
-	c := &Conn{loop: h.loop, host: h, hooks: h.hooks, marks: &h.marks, fd: int32(fd), id: h.loop.NextID(), unix: h.unix}
+// openWith opens a connection that has a User, and whose first input is heard.
+func (h *host) openWith(fd int, heard []byte, user any) *Conn {
+	c := &Conn{user: user, loop: h.loop, host: h, hooks: h.hooks, marks: &h.marks, fd: int32(fd), id: h.loop.NextID(), unix: h.unix}
 	c.token = h.loop.Attach(c)
 	if h.count != nil {
 		h.count(1)

@@ -41,3 +41,6 @@ func DialOn(d *Dialer, connect func(to, from Addr) (fd int, err error), outcome 
 
 // SetJitter replaces the randomness of a Dialer on a simulated kernel.
 func SetJitter(d *Dialer, jitter func(n int64) int64) { d.kernel.jitter = jitter }
+
+// SameHost reports whether two connections share their place on a loop.
+func SameHost(a, b *Conn) bool { return a.host == b.host }

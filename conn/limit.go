@@ -9,7 +9,8 @@ import (
 
 // ConnLimit bounds how many connections all the listeners that share it have
 // open at once, over all their loops. Whoever comes then waits in the
-// listener's accept queue, in the kernel, until a connection has closed.
+// listener's accept queue, in the kernel, until a connection has closed. An
+// [Attacher] may share it too.
 //
 // Thread: any.
 type ConnLimit struct {

@@ -292,7 +292,14 @@ func (c *Conn) refuse(status int, text string, extra []byte) {
 	l.ep.counts.refused.Add(1)
 	l.clock.forget(c)
 	c.phase = over
-	p := append(l.bytes(1024), "HTTP/1.1 "...)
+	p := appendRefusal(l.bytes(1024), status, text, extra)
+	_, _ = c.conn.Write(p)
+	c.conn.Close()
+}
+
+// appendRefusal appends the answer to a request that is refused.
+func appendRefusal(p []byte, status int, text string, extra []byte) []byte {
+	p = append(p, "HTTP/1.1 "...)
 	p = strconv.AppendInt(p, int64(status), 10)
 	p = append(append(append(p, ' '), http.StatusText(status)...), "\r\nConnection: close\r\n"...)
 	switch status {
@@ -300,13 +307,18 @@ func (c *Conn) refuse(status int, text string, extra []byte) {
 		p = append(p, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"...)
 	case http.StatusMethodNotAllowed:
 		p = append(p, "Allow: GET\r\n"...)
+	case http.StatusNotModified: // It has no body (RFC 9110, 6.4.1).
+		return append(append(p, extra...), "\r\n"...)
 	}
-	p = append(p, "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: "...)
-	p = strconv.AppendInt(p, int64(len(text)+1), 10)
+	if !hasField(extra, "Content-Type") {
+		p = append(p, "Content-Type: text/plain; charset=utf-8\r\n"...)
+	}
+	if !hasField(extra, "X-Content-Type-Options") {
+		p = append(p, "X-Content-Type-Options: nosniff\r\n"...)
+	}
+	p = strconv.AppendInt(append(p, "Content-Length: "...), int64(len(text)+1), 10)
 	p = append(append(append(p, "\r\n"...), extra...), "\r\n"...)
-	p = append(append(p, text...), '\n')
-	_, _ = c.conn.Write(p)
-	c.conn.Close()
+	return append(append(p, text...), '\n')
 }
 
 // handshakeLate gives up a handshake that takes too long.

@@ -82,7 +82,8 @@ func (r *Request) Conn() *conn.Conn { return r.conn.conn }
 
 // Refuse has the handshake answered with an HTTP status from 300 to 599 and a
 // text of one's own, and the connection closed. OnOpen does not run then, and
-// neither does OnClose. For any other status 500 is sent.
+// neither does OnClose. For any other status 500 is sent. The text is plain, unless
+// AddHeader says by a Content-Type what it is.
 func (r *Request) Refuse(status int, text string) {
 	if status < 300 || status > 599 {
 		status = http.StatusInternalServerError
@@ -156,4 +157,15 @@ func checkHeader(name, value string) error {
 
 func appendField[T ~string | ~[]byte](dst []byte, name string, value T) []byte {
 	return append(append(append(append(dst, name...), ": "...), value...), "\r\n"...)
+}
+
+// hasField reports whether lines, which appendField has made, have a header of that
+// name.
+func hasField(lines []byte, name string) bool {
+	for line := range bytes.Lines(lines) {
+		if have, _, _ := bytes.Cut(line, []byte(":")); equalFold(have, name) {
+			return true
+		}
+	}
+	return false
 }

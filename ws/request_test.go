@@ -65,3 +65,30 @@ func TestRequestAfterPanic(t *testing.T) {
 		})
 	}
 }
+
+// TestRefuseForms holds that a refusal has each header once, and a body where it may
+// have one.
+func TestRefuseForms(t *testing.T) {
+	for _, tc := range []struct {
+		status      int
+		name, value string
+		want        string
+	}{
+		{403, "X-Why", "a", "Forbidden\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: 3\r\nX-Why: a\r\n\r\n{}\n"},
+		{403, "content-type", "application/json", "Forbidden\r\nConnection: close\r\nX-Content-Type-Options: nosniff\r\nContent-Length: 3\r\ncontent-type: application/json\r\n\r\n{}\n"},
+		{403, "X-Content-Type-Options", "nosniff", "Forbidden\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\nX-Content-Type-Options: nosniff\r\n\r\n{}\n"},
+		{304, "ETag", "x", "Not Modified\r\nConnection: close\r\nETag: x\r\n\r\n"},
+	} {
+		h := &ws.Funcs{Upgrade: func(r *ws.Request) {
+			r.Refuse(tc.status, "{}")
+			if err := r.AddHeader(tc.name, tc.value); err != nil {
+				t.Error(err)
+			}
+		}}
+		r, _, head := answer(t, options{handler: h}, string(handshake()), cuts["whole"])
+		if got := string(head[len("HTTP/1.1 403 "):]); got != tc.want {
+			t.Errorf("%d with %s: %q, want %q", tc.status, tc.name, got, tc.want)
+		}
+		r.gone()
+	}
+}

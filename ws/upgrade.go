@@ -3,9 +3,10 @@ package ws
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
-	"sync/atomic"
+	"time"
 
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/reactor"
@@ -22,9 +23,7 @@ import (
 // Thread: any.
 type Upgrader struct {
 	*Server
-	below conn.Config
-	loops []reactor.Remote
-	next  atomic.Uint32 // the loop of the next connection
+	below *conn.Attacher
 }
 
 // NewUpgrader returns an Upgrader onto the loops of g, one after another: h hears the
@@ -34,12 +33,9 @@ func NewUpgrader(g *reactor.Group, h Handler, cfg Config, below conn.Config) (*U
 	if err != nil {
 		return nil, err
 	}
-	if below, err = below.Check(); err != nil {
+	u := &Upgrader{Server: s}
+	if u.below, err = conn.NewAttacher(g, upgraded{s}, below); err != nil {
 		return nil, err
-	}
-	u := &Upgrader{Server: s, below: below}
-	for i := range g.Len() {
-		u.loops = append(u.loops, g.Loop(i))
 	}
 	return u, nil
 }
@@ -52,8 +48,9 @@ func (u *Upgrader) ServeHTTP(w http.ResponseWriter, r *http.Request) { _ = u.Upg
 // middleware of net/http has found out is known to OnUpgrade, by Request.User, and to
 // OnOpen. Headers that were set on w are not sent: OnUpgrade adds those of the answer.
 //
-// When it fails, the request has been answered with a status, and the connection is
-// still that of net/http.
+// When it fails, the request has been answered with a status: 501 where there is no
+// socket to take over, as of a listener that wraps its connections, 503 when the
+// MaxConns or the ConnLimit of below is reached.
 func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request, user any) error {
 	head, status, err := rebuild(r)
 	if err == nil && r.TLS != nil {
@@ -64,11 +61,13 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request, user any) err
 		status, err = http.StatusNotImplemented, fmt.Errorf("ws: %T cannot be hijacked", w)
 	}
 	if err != nil {
+		u.ep.counts.refused.Add(1)
 		http.Error(w, err.Error(), status)
 		return err
 	}
 	c, buffered, err := hijacker.Hijack()
 	if err != nil {
+		u.ep.counts.refused.Add(1)
 		http.Error(w, "this connection cannot become a WebSocket", http.StatusInternalServerError)
 		return fmt.Errorf("ws: %w", err)
 	}
@@ -76,12 +75,23 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request, user any) err
 		more, _ := buffered.Reader.Peek(n)
 		head = append(head, more...)
 	}
-	loop := u.loops[int(u.next.Add(1)-1)%len(u.loops)]
-	if err := conn.Attach(loop, c, &hijacked{u.Server, user}, u.below, head); err != nil {
-		_ = c.Close()
+	if err := u.below.Attach(c, head, user); err != nil {
+		u.ep.counts.refused.Add(1)
+		turnAway(c, err)
 		return fmt.Errorf("ws: %w", err)
 	}
 	return nil
+}
+
+// turnAway answers on a connection that was hijacked, and cannot be attached.
+func turnAway(c net.Conn, err error) {
+	status, text := http.StatusServiceUnavailable, "no room for a WebSocket now"
+	if errors.Is(err, errors.ErrUnsupported) {
+		status, text = http.StatusNotImplemented, "this connection cannot become a WebSocket"
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(time.Second)) // It is the first that is written: there is room.
+	_, _ = c.Write(appendRefusal(nil, status, text, nil))
+	_ = c.Close()
 }
 
 // rebuild writes down the head of a request again. What cannot be a handshake is
@@ -116,14 +126,12 @@ func rebuild(r *http.Request) (head []byte, status int, err error) {
 	return append(p, "\r\n"...), 0, nil
 }
 
-// hijacked is a Server for one connection that net/http has had.
-type hijacked struct {
-	*Server
-	user any
-}
+// upgraded is a Server for connections that net/http has had.
+type upgraded struct{ *Server }
 
-// OnOpen implements conn.Handler.
-func (h *hijacked) OnOpen(c *conn.Conn) {
-	h.Server.OnOpen(c)
-	of(c).user = h.user
+// OnOpen implements conn.Handler. The connection has the User that Upgrade was given.
+func (u upgraded) OnOpen(c *conn.Conn) {
+	user := c.User()
+	u.Server.OnOpen(c)
+	of(c).user = user
 }

@@ -82,7 +82,7 @@ func TestUpgrade(t *testing.T) {
 			}
 		}
 		testutil.Eventually(t, 5*time.Second, "closed", func() bool { return u.Stats().Open == 0 })
-		if s := u.Stats(); s.Opened != 1 {
+		if s := u.Stats(); s.Opened != 1 || s.Refused != 8 {
 			t.Errorf("stats %+v", s)
 		}
 	})
@@ -120,4 +120,61 @@ func TestUpgradeOverTLS(t *testing.T) {
 	if err := u.Upgrade(w, r, nil); err == nil || w.Code != http.StatusNotImplemented {
 		t.Errorf("a writer that cannot be hijacked: %v, %d", err, w.Code)
 	}
+}
+
+// wrapping is a listener whose connections hide their sockets.
+type wrapping struct{ net.Listener }
+
+func (l wrapping) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return struct{ net.Conn }{c}, err
+}
+
+// TestUpgradeTurnsAway holds that whoever is too many, and whose connection has no
+// socket, is answered, and that the limit is one of open WebSockets.
+func TestUpgradeTurnsAway(t *testing.T) {
+	engines(t, func(t *testing.T, g *reactor.Group) {
+		u, err := ws.NewUpgrader(g, &ws.Funcs{}, ws.Config{}, conn.Config{MaxConns: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		serve := func(l net.Listener) string {
+			s := &http.Server{Handler: u}
+			go func() { _ = s.Serve(l) }()
+			t.Cleanup(func() { _ = s.Close() })
+			return l.Addr().String()
+		}
+		ask := func(address string) (c net.Conn, status string) {
+			c, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = c.Close() })
+			_ = c.SetDeadline(time.Now().Add(testutil.Timeout(10 * time.Second)))
+			_, _ = c.Write(handshake())
+			p := make([]byte, 12)
+			_, _ = io.ReadFull(c, p)
+			if status = string(p[9:]); status != "101" {
+				if rest, err := io.ReadAll(c); err != nil || !bytes.Contains(rest, []byte("\r\nConnection: close\r\n")) {
+					t.Errorf("%s%q, %v", p, rest, err)
+				}
+			}
+			return c, status
+		}
+		address := serve(listenTCP(t))
+		var open []net.Conn
+		for i, want := range []string{"101", "101", "503", "503"} {
+			c, status := ask(address)
+			if status != want {
+				t.Errorf("client %d is answered %s, want %s", i+1, status, want)
+			}
+			open = append(open, c)
+		}
+		_ = open[0].Close()
+		testutil.Eventually(t, 10*time.Second, "a place", func() bool { return u.Stats().Open == 1 })
+		testutil.Eventually(t, 10*time.Second, "another client", func() bool { _, status := ask(address); return status == "101" })
+		_ = open[1].Close()
+		testutil.Eventually(t, 10*time.Second, "a place", func() bool { return u.Stats().Open == 1 })
+		testutil.Eventually(t, 10*time.Second, "no socket", func() bool { _, status := ask(serve(wrapping{listenTCP(t)})); return status == "501" })
+	})
 }

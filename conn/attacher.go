@@ -1,0 +1,107 @@
+package conn
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync/atomic"
+
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// Attacher puts sockets that somebody else has made on the loops of a group, one
+// after another, as a listener does its connections: they have one configuration in
+// memory between them, and Config.MaxConns or ConnLimit bounds how many are open.
+//
+// Thread: any.
+type Attacher struct {
+	hooks  *hooks
+	cfg    Config
+	limit  *ConnLimit // nil: none
+	places []place
+	next   atomic.Uint32
+}
+
+// place is an Attacher on one loop.
+type place struct {
+	remote reactor.Remote
+	hosts  [2]*host // for TCP, and for unix sockets; seen only on the loop
+}
+
+// ErrMaxConns says that as many connections are open as may be. Unlike a listener's
+// clients, whoever comes then does not wait.
+var ErrMaxConns = errors.New("conn: as many connections as may be")
+
+// NewAttacher returns an Attacher onto the loops of g, with cfg, whose connections h
+// serves.
+func NewAttacher(g *reactor.Group, h Handler, cfg Config) (*Attacher, error) {
+	cfg, err := cfg.Check()
+	if err != nil {
+		return nil, err
+	}
+	a := &Attacher{hooks: newHooks(h), cfg: cfg, limit: cfg.ConnLimit, places: make([]place, g.Len())}
+	if cfg.MaxConns > 0 {
+		a.limit, _ = NewConnLimit(cfg.MaxConns)
+	}
+	for i := range a.places {
+		a.places[i].remote = g.Loop(i)
+	}
+	return a, nil
+}
+
+// Limit returns what bounds the connections, or nil.
+func (a *Attacher) Limit() *ConnLimit { return a.limit }
+
+// Attach is the function of that name, onto the next loop. user is the connection's
+// User from its OnOpen on. The error may be ErrMaxConns beside those.
+func (a *Attacher) Attach(s io.Closer, heard []byte, user any) error {
+	if a.limit != nil && !a.limit.takeFree() {
+		return ErrMaxConns
+	}
+	err := attach(s, heard, func(fd int, heard []byte) error { return a.put(fd, heard, user) })
+	if err != nil {
+		a.left(-1)
+	}
+	return err
+}
+
+// put has the next loop serve fd.
+func (a *Attacher) put(fd int, heard []byte, user any) error {
+	if err := prepare(fd, a.cfg); err != nil {
+		return fmt.Errorf("conn: attach: %w", err)
+	}
+	heard = slices.Clone(heard)
+	p := &a.places[int(a.next.Add(1)-1)%len(a.places)]
+	taken := p.remote.Post(func(l *reactor.Loop) {
+		host := a.host(p, l, isUnix(fd))
+		if c := host.openWith(fd, heard, user); l.Stopping() {
+			c.Stop(l, l.Forced())
+		}
+	})
+	if !taken {
+		return reactor.ErrEnded
+	}
+	return nil
+}
+
+// host returns the host of a place for one kind of socket.
+func (a *Attacher) host(p *place, l *reactor.Loop, unix bool) *host {
+	at := 0
+	if unix {
+		at = 1
+	}
+	if p.hosts[at] == nil {
+		h := newHost(l, a.cfg, a.hooks)
+		h.unix, h.count, h.departed = unix, a.left, func(Stats) {}
+		p.hosts[at] = h
+	}
+	return p.hosts[at]
+}
+
+// left hears of each connection more and less.
+func (a *Attacher) left(n int) {
+	if n < 0 && a.limit != nil {
+		a.limit.give()
+	}
+}
