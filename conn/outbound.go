@@ -316,7 +316,7 @@ func (c *Conn) pump() {
 		return
 	}
 	if len(o.streams) > 0 {
-		if c.flow(); c.state >= ending {
+		if c.flow(); c.state >= ending || c.offline {
 			return
 		}
 		c.squeeze(o.end())

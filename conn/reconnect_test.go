@@ -337,3 +337,56 @@ func TestReconnectNetConn(t *testing.T) {
 		t.Errorf("%d attempts", len(a.far.peers))
 	}
 }
+
+// TestSimReconnectFile sends a file on each connection to a peer that resets it at
+// any time: each is told once, with a failure unless the kernel has taken it all.
+func TestSimReconnectFile(t *testing.T) {
+	file := tempFile(t, noise(21, 60_000))
+	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
+		faults := aiotest.Faults()
+		faults.Reset = 0.01
+		w := newWorld(t, seed, faults)
+		d, f := w.dialer(&conn.Dialer{Reconnect: &conn.Reconnect{Keep: seed%2 == 0}, Config: conn.Config{HighWater: 4000, Limit: 4000}})
+		taken, told, closes := 0, 0, 0
+		c, err := d.Dial(w.loop, "tcp", "192.0.2.1:7", &conn.Funcs{
+			Open: func(c *conn.Conn) {
+				_, _ = c.Write(make([]byte, w.rng.IntN(500)))
+				for range 1 + w.rng.IntN(2) {
+					if s := c.SendFrom(file, -1, func(n int64, err error) {
+						if told++; err == nil && n != 60_000 {
+							t.Errorf("told %d bytes and no error", n)
+						}
+					}); s <= conn.Full {
+						taken++
+					}
+					_, _ = c.Write(make([]byte, w.rng.IntN(500)))
+				}
+			},
+			Close: func(*conn.Conn, error) { closes++ },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 300 {
+			for _, p := range f.waiting() {
+				p.Accept()
+			}
+			if len(f.peers) > 0 && !f.last().Connecting() {
+				switch w.rng.IntN(40) {
+				case 0:
+					f.last().Reset()
+				case 1, 2, 3:
+					_, _ = f.last().Read(make([]byte, 1+w.rng.IntN(30_000)))
+				}
+			}
+			w.turn()
+			w.now += time.Duration(w.rng.IntN(50)) * time.Millisecond
+		}
+		c.Abort()
+		w.settle("close", func() bool { return closes == 1 })
+		if told != taken {
+			t.Errorf("%d streams taken, %d told", taken, told)
+		}
+		w.finish()
+	})
+}

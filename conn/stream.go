@@ -140,7 +140,7 @@ func (s *stream) finish() {
 // into the socket. No send is in flight.
 func (c *Conn) flow() {
 	o := c.out
-	for len(o.streams) > 0 && c.state < ending && o.ahead < aheadMost && !c.awaits(pollOut) {
+	for len(o.streams) > 0 && c.state < ending && !c.offline && o.ahead < aheadMost && !c.awaits(pollOut) {
 		s := o.streams[0]
 		if !s.ended {
 			switch {

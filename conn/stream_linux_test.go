@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"sync/atomic"
 	"testing"
@@ -172,6 +173,58 @@ func TestSendFromBlocking(t *testing.T) {
 		}
 		if _, err := block.Write([]byte("x")); err != io.ErrClosedPipe {
 			t.Errorf("the reader that blocked was not given back: %v", err)
+		}
+	})
+}
+
+// TestSendFileLost holds that a file which meets a reset ends with its connection
+// when that connects again: it is told once, and the loop goes on.
+func TestSendFileLost(t *testing.T) {
+	file := tempFile(t, make([]byte, 32<<20))
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		told, down, ended := make(chan error, 8), make(chan error, 8), make(chan error, 1)
+		d := &conn.Dialer{Reconnect: &conn.Reconnect{Least: time.Hour, Most: time.Hour}}
+		onLoop(t, g, func(loop *reactor.Loop) {
+			_, err := d.Dial(loop, "tcp", l.Addr().String(), &conn.Funcs{
+				Open: func(c *conn.Conn) {
+					c.PauseRead() // So that the file is what meets the reset.
+					c.SendFrom(file, -1, func(_ int64, err error) { told <- err })
+				},
+				Retry: func(c *conn.Conn, r conn.Retry) { down <- r.Err; c.Close() },
+				Close: func(_ *conn.Conn, err error) { ended <- err },
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		peer, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.ReadFull(peer, make([]byte, 1<<20))
+		_ = peer.(*net.TCPConn).SetLinger(0)
+		_ = peer.Close()
+		var ce *conn.CloseError
+		for what, ch := range map[string]chan error{"done": told, "OnRetry": down} {
+			select {
+			case err := <-ch:
+				if !errors.As(err, &ce) || ce.Reason != conn.PeerReset {
+					t.Errorf("%s is told %v", what, err)
+				}
+			case <-time.After(testutil.Timeout(5 * time.Second)):
+				t.Fatalf("%s is not told", what)
+			}
+		}
+		if err := <-ended; err != nil {
+			t.Errorf("closed with %v", err)
+		}
+		if len(told) > 0 {
+			t.Error("told twice")
 		}
 	})
 }
