@@ -616,3 +616,48 @@ func TestSyscallConn(t *testing.T) {
 		}
 	})
 }
+
+// TestNetConnDetached holds what a NetConn hears when somebody else takes its
+// connection out of the library: a Read ends, and its own Detach fails with no
+// descriptor.
+func TestNetConnDetached(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		gone := make(chan conn.Departure, 2)
+		leave := func(c *conn.Conn) {
+			c.Detach(func(d conn.Departure, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+				gone <- d
+			})
+		}
+		n, far := bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{})
+		defer far.Close()
+		told := make(chan error, 1)
+		go func() { _, err := n.Read(make([]byte, 10)); told <- err }()
+		time.Sleep(10 * time.Millisecond)
+		n.Ref().Do(leave)
+		select {
+		case err := <-told:
+			var ce *conn.CloseError
+			if !errors.As(err, &ce) || ce.Reason != conn.Detached {
+				t.Errorf("Read: %v", err)
+			}
+		case <-time.After(testutil.Timeout(5 * time.Second)):
+			t.Fatal("Read waits for ever")
+		}
+		_ = syscall.Close((<-gone).FD)
+
+		n, far = bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{})
+		defer far.Close()
+		n.Ref().Do(func(c *conn.Conn) {
+			leave(c)
+			time.Sleep(50 * time.Millisecond) // In which the other Detach begins.
+		})
+		time.Sleep(10 * time.Millisecond)
+		if d, err := n.Detach(); err == nil || d.FD != 0 {
+			t.Errorf("descriptor %d, %v", d.FD, err)
+		}
+		_ = syscall.Close((<-gone).FD)
+	})
+}

@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"io"
 	"net"
 	"os"
@@ -243,7 +244,7 @@ func (n *NetConn) closed(*Conn, error) {
 	n.gone = true
 	n.rest = n.surrender()
 	if n.exit != nil { // The connection was faster.
-		n.exit <- detached{err: n.end}
+		n.exit <- detached{err: cmp.Or(n.end, net.ErrClosed)}
 	}
 }
 

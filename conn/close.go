@@ -266,6 +266,10 @@ func (c *Conn) deadline() {
 		}
 		return
 	}
+	if f.exit != nil && f.exit.last && c.state == shut { // What the kernel has in hand does not come home.
+		c.end(WriteTimeout, "", nil, true)
+		return
+	}
 	if !f.finSent { // The flush has ended in this very turn: FIN is next.
 		c.touch()
 		return

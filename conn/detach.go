@@ -21,6 +21,7 @@ type Departure struct {
 type exit struct {
 	fn   func(Departure, error)
 	fin  bool // CloseWrite came before
+	last bool // all is flushed, and only operations are to come home
 	left Departure
 }
 
@@ -65,10 +66,16 @@ func (c *Conn) leave() {
 		f.finSent = true
 		c.submit(aio.Op{Kind: aio.Shutdown})
 	}
+	c.unawait(pollIn | pollOut | pollErr) // A pipe may wait for what does not come.
 	if !c.home() {
+		if !f.exit.last {
+			f.exit.last = true
+			c.within(c.host.cfg.CloseTimeout)
+		}
 		return // The receive is being cancelled.
 	}
 	f.reason = Detached
+	c.shutSends(ending) // Whoever waits for it, and its timers, end here.
 	f.exit.left = Departure{FD: int(c.fd), Input: c.unheard()}
 	c.complete()
 }

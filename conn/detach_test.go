@@ -227,3 +227,49 @@ type keeper struct {
 
 func (k *keeper) OnData(_ *conn.Conn, in *buf.Buf) { k.kept = in.Take() }
 func (k *keeper) OnLeave(c *conn.Conn)             { c.Unread(&k.kept) }
+
+// TestDetachEndsTimers holds that nothing of a connection runs behind the OnClose
+// of its Detach: no timer, no deadline.
+func TestDetachEndsTimers(t *testing.T) {
+	r := newRig(t, 100, conn.Config{IdleTimeout: 100 * time.Millisecond}, func(r *rig) {
+		r.onTimeout = func(*conn.Conn, conn.Reason) bool { r.note("timeout"); return true }
+	})
+	late := func(*conn.Conn) { r.note("timer") }
+	r.c.Every(10*time.Millisecond, late)
+	r.c.AfterFunc(200*time.Millisecond, late)
+	var gone left
+	r.c.Detach(gone.hear)
+	r.settle("detach", func() bool { return gone.calls > 0 })
+	r.turns(500)
+	if gone.err != nil || !r.isClosed() {
+		t.Errorf("told %v", gone.err)
+	}
+	conn.New(r.loop, gone.FD, conn.NopHandler{}, conn.Config{}).Abort()
+	r.settle("the end", func() bool { return r.fake.OpenFDs() == 0 })
+	r.finish()
+}
+
+// TestDetachOfPipe holds that a source whose sink is full can leave: what waits for
+// its failure is called home. The sink is reset, as its pipe is broken.
+func TestDetachOfPipe(t *testing.T) {
+	for _, half := range []bool{false, true} {
+		a, b, _ := newPipe(t, 1000, marks(4000, 0, 4000), nil, conn.PipeConfig{OneWay: true})
+		a.feed(make([]byte, 20_000))
+		if !a.c.ReadPaused() {
+			t.Fatal("the source is read although the sink is full")
+		}
+		if half {
+			a.c.CloseWrite()
+			a.turns(2)
+		}
+		var gone left
+		a.c.Detach(gone.hear)
+		if a.turns(10); gone.calls != 1 || gone.err != nil || a.peer.EOF() != half {
+			t.Fatalf("told %d times: %v; end of file %v", gone.calls, gone.err, a.peer.EOF())
+		}
+		conn.New(a.loop, gone.FD, conn.NopHandler{}, conn.Config{}).Abort()
+		b.settle("the end", func() bool { return b.isClosed() && b.fake.OpenFDs() == 0 })
+		b.wantReason(conn.PipeBroken, b.lost)
+		a.finish()
+	}
+}

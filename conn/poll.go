@@ -78,7 +78,7 @@ func (c *Conn) polled(done *aio.Completion) {
 	if c.armPoll(); fired&pollErr != 0 && done.Res >= 0 && done.Res&pollErr != 0 { // Both sides may only have ended: pollHup.
 		c.lookFailed()
 	}
-	if fired&pollOut != 0 {
+	if fired&pollOut != 0 || c.state > open { // A Detach may have waited for it.
 		c.touch()
 	}
 	if fired&pollIn != 0 {
