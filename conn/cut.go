@@ -68,7 +68,10 @@ func (o *outbound) cut(at, n int) {
 		at -= w
 		q = &s.behind
 	}
-	q.cut(at, n)
+	if q.cut(at, n); q != &o.q { // A lender behind a stream is told as soon as any other.
+		o.q.dones = append(o.q.dones, q.dones...)
+		q.dones = nil
+	}
 }
 
 // messages returns how many of the next n bytes are of messages, and not of

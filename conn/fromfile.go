@@ -32,7 +32,7 @@ func (g *fromFile) more(c *Conn, s *stream) bool {
 	left := s.left
 	if g.end >= 0 {
 		left = s.atMost(g.end - g.at)
-		if left == 0 {
+		if left <= 0 { // Below: a section that stands behind its end.
 			c.atEnd(s, io.EOF)
 			return true
 		}

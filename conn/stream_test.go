@@ -648,3 +648,54 @@ func TestStreamDonePanics(t *testing.T) {
 	}
 	r.finish()
 }
+
+// TestStreamBehindSection holds that a section which stands behind its end sends
+// nothing, and not what the file has there.
+func TestStreamBehindSection(t *testing.T) {
+	file := tempFile(t, append([]byte("public...."), bytes.Repeat([]byte("SECRET"), 20_000)...))
+	for _, n := range []int64{-1, 5} {
+		r := newRig(t, 1<<20, conn.Config{}, nil)
+		r.peer.AutoRead(true)
+		section := io.NewSectionReader(file, 0, 10)
+		_, _ = section.Seek(20, io.SeekStart)
+		o := &outcome{t: t}
+		r.c.SendFrom(section, n, o.done)
+		r.turns(5)
+		if n < 0 {
+			o.want(0, nil)
+		} else {
+			o.want(0, io.ErrUnexpectedEOF)
+		}
+		if got := r.peer.Received(); len(got) > 0 {
+			t.Errorf("%d bytes: the peer has %d, %.12q", n, len(got), got)
+		}
+		r.gone()
+	}
+}
+
+// TestStreamDropBehind holds that who lent a message is told when DropOldest drops
+// it behind a stream.
+func TestStreamDropBehind(t *testing.T) {
+	cfg := marks(2000, 0, 2000)
+	cfg.SlowPeer = conn.DropOldest
+	r := newRig(t, 1<<20, cfg, nil)
+	never, w := io.Pipe()
+	r.c.SendFrom(never, -1, nil)
+	dones := 0
+	for range 10 {
+		if s := r.c.SendBytes(make([]byte, 1000), func() { dones++ }); s > conn.Full {
+			t.Fatalf("answered %v", s)
+		}
+	}
+	r.turns(2)
+	if dropped := r.c.Stats().Dropped; dropped != 8 || dones != 8 {
+		t.Errorf("%d messages dropped, %d told", dropped, dones)
+	}
+	_ = w.Close()
+	r.peer.AutoRead(true)
+	r.patiently("the rest", func() bool { return len(r.peer.Received()) == 2000 })
+	if r.turns(2); dones != 10 {
+		t.Errorf("%d of 10 told", dones)
+	}
+	r.gone()
+}
