@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/reactor"
 )
 
 // NetConn is a connection of a loop as a net.Conn, for code that reads and
@@ -27,14 +28,15 @@ import (
 // *CloseError of an end that package net does not know.
 //
 // Thread: any goroutine, several at once. On a loop, what would have to wait
-// returns ErrWouldBlock: it would wait for itself.
+// returns ErrWouldBlock: it would wait for itself. So does a Read while another
+// goroutine is in one, and a Write.
 type NetConn struct {
 	ref           Ref
 	local, remote net.Addr
 	ahead         int
 	fd            int32
 
-	reading, writing sync.Mutex // one Read and one Write at a time; further ones wait
+	reading, writing sync.Mutex // one Read and one Write at a time; further ones wait: see inTurn
 
 	hands sync.Mutex // held while a goroutine reads from a block or uses the socket; guards:
 	block held       // of which a Read takes
@@ -49,6 +51,7 @@ type NetConn struct {
 	spent   []buf.Buf
 	unread  int           // bytes in block, blocks and rest
 	paused  bool          // the loop reads no more, because of unread
+	dammed  bool          // or because of Config.RecvLimit, and blocks of these may be why
 	asked   bool          // a visit is in the mailbox
 	done    bool          // Close or Detach was called
 	leaving bool          // it was Detach
@@ -83,7 +86,8 @@ type held struct {
 }
 
 // NetConn gives the connection to goroutines: from now on, what it receives goes
-// to Read, and neither OnData nor OnEOF runs. The other hooks do. The connection
+// to Read, that which a [LeaveHandler] holds first, and neither OnData nor OnEOF runs.
+// The other hooks do. The connection
 // stays open when the peer has ended its side, until it is closed. Sends of the
 // handler and of a Ref mix with Writes by whole messages, a Write counting as
 // one up to 64 KiB. A second call returns the same NetConn.
@@ -113,7 +117,23 @@ func (c *Conn) NetConn() (*NetConn, error) {
 	b.inlet = n
 	b.mourn(n)
 	c.touch() // What is parked is for n.
+	if leave := c.hooks.leave; leave != nil {
+		leave(c)
+	}
 	return n, nil
+}
+
+// inTurn locks mu, which another goroutine holds for as long as it waits for the
+// loop: so a loop does not wait for it.
+func inTurn(mu *sync.Mutex) error {
+	if mu.TryLock() {
+		return nil
+	}
+	if reactor.OnLoop() {
+		return ErrWouldBlock
+	}
+	mu.Lock()
+	return nil
 }
 
 // std returns the address as package net has it, which some programs look into.

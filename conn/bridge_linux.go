@@ -2,6 +2,7 @@ package conn
 
 import (
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,7 +12,7 @@ const looks = 5
 
 // resident reports whether the kernel has that part of f in memory, as far as a
 // few places tell: a read that must not wait (RWF_NOWAIT, Linux 4.14) succeeds there.
-func resident(f *os.File, at, size int64) bool {
+func resident(f syscall.Conn, at, size int64) bool {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return false
@@ -28,10 +29,10 @@ func resident(f *os.File, at, size int64) bool {
 }
 
 // duplicateFile returns a file of its own that is open on the same one as f.
-func duplicateFile(f *os.File) (*os.File, error) {
+func duplicateFile(f file, name string) (*os.File, error) {
 	fd, err := duplicate(f)
 	if err != nil {
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
+	return os.NewFile(uintptr(fd), name), nil
 }

@@ -13,7 +13,9 @@ import (
 // Read returns what has been received, and waits when nothing has been: as
 // net.Conn says. A Read that waits is filled by the loop, without a block between.
 func (n *NetConn) Read(p []byte) (int, error) {
-	n.reading.Lock()
+	if err := inTurn(&n.reading); err != nil {
+		return 0, n.fault("read", err)
+	}
 	defer n.reading.Unlock()
 	if len(p) == 0 {
 		return 0, nil
@@ -112,12 +114,12 @@ func (n *NetConn) putAside() {
 }
 
 // took counts what was read. The loop is visited when it may read on, or when
-// nothing is left that would bring it here and it misses a large block.
+// nothing is left that would bring it here and it misses a large block, or any.
 func (n *NetConn) took(k int) {
 	n.mu.Lock()
 	n.unread -= k
 	n.putAside()
-	visit := n.paused && n.unread <= n.ahead/2 || n.unread == 0 && n.owes() > reactor.SmallBlock
+	visit := n.paused && n.unread <= n.ahead/2 || n.unread == 0 && (n.dammed || n.owes() > reactor.SmallBlock)
 	n.mu.Unlock()
 	if visit {
 		n.call()
@@ -149,7 +151,7 @@ func (n *NetConn) call() {
 func (n *NetConn) visit(c *Conn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.asked = false
+	n.asked, n.dammed = false, false
 	n.giveBack()
 	if n.rd.shut {
 		for i := range n.blocks {
@@ -192,6 +194,7 @@ func (n *NetConn) data(c *Conn, in *buf.Buf) {
 	}
 	n.unread += in.Len()
 	n.keep(in)
+	n.dammed = c.host.cfg.RecvLimit > 0 && c.Kept() >= c.host.cfg.RecvLimit
 	if n.unread >= n.ahead && !n.paused {
 		n.paused = true
 		c.hold(byBridge)

@@ -57,7 +57,9 @@ func (m *parcel) drop() {
 // what is queued at once. When it ends before, by a deadline or because the
 // connection takes no more, n is how many bytes were taken.
 func (n *NetConn) Write(p []byte) (total int, err error) {
-	n.writing.Lock()
+	if err = inTurn(&n.writing); err != nil {
+		return 0, n.fault("write", err)
+	}
 	defer n.writing.Unlock()
 	if err = n.mayWrite(); err != nil {
 		return 0, n.fault("write", err)
@@ -81,7 +83,8 @@ func (n *NetConn) Write(p []byte) (total int, err error) {
 // ReadFrom implements io.ReaderFrom, for io.Copy: r reads to where is sent from. Of
 // a regular *os.File, or an *io.LimitedReader of one, what the kernel has in memory
 // goes by sendfile(2); what it would have to fetch from a disk is read, so that no
-// loop stands still for it.
+// loop stands still for it. On a loop all of it is read. For a file is taken what
+// package net takes for one: an fs.File with the methods Seek and SyscallConn.
 func (n *NetConn) ReadFrom(r io.Reader) (total int64, err error) {
 	for {
 		k, err := n.sendFile(r)
@@ -105,7 +108,10 @@ func (n *NetConn) ReadFrom(r io.Reader) (total int64, err error) {
 
 // forward posts the first k bytes of m, which is taken.
 func (n *NetConn) forward(m *parcel, k int) error {
-	n.writing.Lock()
+	if err := inTurn(&n.writing); err != nil {
+		m.drop()
+		return err
+	}
 	defer n.writing.Unlock()
 	if k >= parcelMin && n.mayWrite() == nil {
 		m.fill(k)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"syscall"
 )
 
 var errLinux = errors.New("conn: penstock runs on Linux only, not on " + runtime.GOOS)
@@ -22,9 +23,9 @@ func acceptOne(int) (int, error) { return -1, errLinux }
 
 func duplicateFD(int) (int, error) { return -1, errLinux }
 
-func resident(*os.File, int64, int64) bool { return false }
+func resident(syscall.Conn, int64, int64) bool { return false }
 
-func duplicateFile(*os.File) (*os.File, error) { return nil, errLinux }
+func duplicateFile(file, string) (*os.File, error) { return nil, errLinux }
 
 func prepare(int, Config) error { return errLinux }
 

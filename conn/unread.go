@@ -4,8 +4,8 @@ import "github.com/penstock-go/penstock/buf"
 
 // LeaveHandler hears that another handler takes its place.
 type LeaveHandler interface {
-	// OnLeave runs inside SetHandler, when c has its new handler, and when a Pipe or
-	// Detach takes the input. Who holds received bytes of an unfinished message
+	// OnLeave runs inside SetHandler, when c has its new handler, and when a
+	// Pipe, Detach or NetConn takes the input. Who holds received bytes of an unfinished message
 	// gives them back by Unread.
 	OnLeave(c *Conn)
 }
