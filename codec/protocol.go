@@ -31,6 +31,11 @@ type Config struct {
 // Protocol is a codec and what is done with its messages: a handler for package
 // conn, for any number of connections.
 //
+// A handler of your own may stand in front of it and pass events on. It stands
+// there until the first message that comes in two pieces: then the Protocol puts a
+// handler of its own in place, by SetHandler. What is to see all of a connection
+// belongs behind the Protocol, or below the connection.
+//
 // A connection costs nothing more with it than without, until a message has come
 // in two pieces. From then on it is about 200 bytes more for its life, and while
 // a piece waits for the rest, a block of 4 or 64 KiB or, above that, at most twice
@@ -39,6 +44,7 @@ type Protocol[M any] struct {
 	codec   Codec[M]
 	handler Handler[M]
 	cfg     Config
+	leave   func(c *conn.Conn) // of handler, or nil
 }
 
 // New returns the protocol of a codec and a handler. It fails when the codec, by a
@@ -61,7 +67,7 @@ func New[M any](cd Codec[M], h Handler[M], cfg Config) (*Protocol[M], error) {
 	if cfg.Burst == 0 {
 		cfg.Burst = DefaultBurst
 	}
-	return &Protocol[M]{codec: cd, handler: h, cfg: cfg}, nil
+	return &Protocol[M]{codec: cd, handler: h, cfg: cfg, leave: leaveOf(h)}, nil
 }
 
 // Send sends one message as cd frames it. It is encoded only once it was admitted,
@@ -86,7 +92,7 @@ func (p *Protocol[M]) OnOpen(c *conn.Conn) { p.handler.OnOpen(c) }
 // OnData implements conn.Handler. It serves connections that have no piece of a
 // message; with the first piece a connection has a handler of its own.
 func (p *Protocol[M]) OnData(c *conn.Conn, in *buf.Buf) {
-	if need, piece := p.cut(c, in, p, p.cfg.Burst); piece {
+	if need, piece := p.cut(c, in, c.Handler(), p.cfg.Burst); piece {
 		s := &session[M]{Protocol: p}
 		c.SetHandler(s)
 		s.held.begin(c, in.Bytes(), need)
@@ -96,12 +102,42 @@ func (p *Protocol[M]) OnData(c *conn.Conn, in *buf.Buf) {
 // OnClose implements conn.Handler.
 func (p *Protocol[M]) OnClose(c *conn.Conn, err error) { p.handler.OnClose(c, err) }
 
+// OnLeave implements conn.LeaveHandler. That a session takes the place is no leaving.
+func (p *Protocol[M]) OnLeave(c *conn.Conn) {
+	if s, ok := c.Handler().(*session[M]); ok && s.Protocol == p {
+		return
+	}
+	p.left(c)
+}
+
+// left tells the handler that the connection leaves it.
+func (p *Protocol[M]) left(c *conn.Conn) {
+	if p.leave != nil {
+		p.leave(c)
+	}
+}
+
+// leaveOf returns OnLeave of h, or of what it wraps, or nil.
+func leaveOf(h any) func(*conn.Conn) {
+	for h != nil {
+		if l, ok := h.(conn.LeaveHandler); ok {
+			return l.OnLeave
+		}
+		w, ok := h.(conn.Wrapper)
+		if !ok {
+			break
+		}
+		h = w.Wrapped()
+	}
+	return nil
+}
+
 // Wrapped implements conn.Wrapper.
 func (p *Protocol[M]) Wrapped() any { return p.handler }
 
 // cut hands over the messages that lie within in, at most so many, without a copy.
 // piece says that what is left of in is the beginning of one, of need bytes if
-// need is not 0. me is the connection's handler.
+// need is not 0. me is the handler that the connection had before.
 func (p *Protocol[M]) cut(c *conn.Conn, in *buf.Buf, me conn.Handler, most int) (need int, piece bool) {
 	data, at := in.Bytes(), 0
 	for ; at < len(data); most-- {

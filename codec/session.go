@@ -16,14 +16,14 @@ type session[M any] struct {
 
 // OnData implements conn.Handler.
 func (s *session[M]) OnData(c *conn.Conn, in *buf.Buf) {
-	most := s.cfg.Burst
+	me, most := c.Handler(), s.cfg.Burst
 	if s.held.len() > 0 {
 		if !s.complete(c, in) {
 			return
 		}
 		most--
 	}
-	if need, piece := s.cut(c, in, s, most); piece {
+	if need, piece := s.cut(c, in, me, most); piece {
 		s.held.begin(c, in.Bytes(), need)
 	}
 }
@@ -34,8 +34,11 @@ func (s *session[M]) OnOpen(c *conn.Conn) {
 	s.Protocol.OnOpen(c)
 }
 
-// OnLeave implements conn.LeaveHandler.
-func (s *session[M]) OnLeave(c *conn.Conn) { s.held.unread(c) }
+// OnLeave implements conn.LeaveHandler. What the handler gives back comes first.
+func (s *session[M]) OnLeave(c *conn.Conn) {
+	s.held.unread(c)
+	s.left(c)
+}
 
 // OnClose implements conn.Handler.
 func (s *session[M]) OnClose(c *conn.Conn, err error) {
