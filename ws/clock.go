@@ -41,7 +41,7 @@ func (k *clock) init(l *lane) {
 
 // ticksOf returns how many ticks are d at least.
 func (k *clock) ticksOf(d time.Duration) uint32 {
-	return uint32(min((d+k.unit-1)/k.unit+1, 1<<30))
+	return uint32(min((d-1)/k.unit+2, 1<<30))
 }
 
 // time returns the present tick.
@@ -70,7 +70,8 @@ func (k *clock) waitUntil(c *Conn, at uint32) {
 func (k *clock) arm(at uint32) {
 	at = min(at-k.now, ticks) + k.now
 	k.next = at
-	d := max(0, time.Duration(at)*k.unit-k.lane.loop.Now())
+	now := k.lane.loop.Now() // Of more ticks than a uint32 has, some day.
+	d := max(0, time.Duration(int32(at-uint32(now/k.unit)))*k.unit-now%k.unit)
 	if k.timer == nil {
 		k.timer = k.lane.loop.AfterFunc(d, nil, k.turn)
 	} else {

@@ -161,7 +161,7 @@ func (f *inflater) room(most int) *failure {
 		f.out = f.out[:0]
 		return err
 	}
-	larger := make([]byte, len(f.out), min(max(2*len(f.out), 4<<10), most+1))
+	larger := make([]byte, len(f.out), min(max(2*len(f.out), 4<<10)-1, most)+1)
 	copy(larger, f.out)
 	f.out = larger
 	return nil

@@ -3,6 +3,7 @@ package ws_test
 import (
 	"bytes"
 	"compress/flate"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -176,6 +177,17 @@ func TestPiecesMemory(t *testing.T) {
 	}
 	if n := after.TotalAlloc - before.TotalAlloc; n > 2<<20 {
 		t.Errorf("%d bytes were taken for a message of %d", n, sum)
+	}
+	r.gone()
+}
+
+// TestNoLimit holds that the highest MaxMessage is one.
+func TestNoLimit(t *testing.T) {
+	r := dialed(t, options{cfg: ws.Config{MaxMessage: math.MaxInt, Deflate: &ws.Deflate{MaxRatio: -1}}, window: 1 << 20}, offerAll)
+	long := sentence(1, 100000)
+	r.feed((&squeezer{}).message(t, text(long)))
+	if r.turns(5); len(r.msgs) != 1 || r.msgs[0] != "text:"+long {
+		t.Errorf("%d messages, closed with %v", len(r.msgs), r.closed)
 	}
 	r.gone()
 }
