@@ -70,20 +70,22 @@ func (d *demand) read(h *head) *badHead {
 
 // judge says whether the request is a handshake that can be accepted.
 func (d *demand) judge(h *head) *badHead {
-	method, target, version := h.first[0], h.first[1], h.first[2]
+	method, version := h.first[0], h.first[2]
 	switch {
 	case string(version) != "HTTP/1.1":
 		return errLine
 	case string(method) != http.MethodGet:
 		return errMethod
-	case target[0] != '/' || !isPath(target):
+	}
+	authority, path := cutTarget(h.first[1])
+	if len(path) == 0 || path[0] != '/' || !isPath(path) {
 		return errTarget
 	}
 	if bad := d.read(h); bad != nil {
 		return bad
 	}
 	switch {
-	case !isHost(d.host):
+	case !isHost(d.host), authority != nil && !equalFold(authority, d.host):
 		return errHost
 	case !d.upgrade || !d.connection:
 		return errUpgrade
@@ -94,7 +96,27 @@ func (d *demand) judge(h *head) *badHead {
 	case !isKey(d.key):
 		return errKey
 	}
+	h.first[1] = path
 	return nil
+}
+
+// cutTarget returns the path of a target with its query, and the authority of one in
+// the absolute form, which only proxies are to be sent, and every server has to take
+// (RFC 9112, 3.2.2).
+func cutTarget(target []byte) (authority, path []byte) {
+	scheme, rest, ok := bytes.Cut(target, []byte("://"))
+	switch {
+	case !ok || !equalFold(scheme, "http") && !equalFold(scheme, "ws") && !equalFold(scheme, "https") && !equalFold(scheme, "wss"):
+		return nil, target
+	}
+	end := bytes.IndexAny(rest, "/?")
+	switch {
+	case end < 0:
+		return rest, []byte("/")
+	case rest[end] == '?':
+		return rest[:end], append([]byte("/"), rest[end:]...)
+	}
+	return rest[:end], rest[end:]
 }
 
 // isPath reports whether p may be a target: visible ASCII, and no fragment.
@@ -166,6 +188,8 @@ func originAllowed(origin, host []byte, allowed []string) bool {
 	return false
 }
 
+var crlf = []byte("\r\n")
+
 // greet hears the head of a request.
 func (c *Conn) greet(in *buf.Buf) {
 	l := c.lane
@@ -176,6 +200,7 @@ func (c *Conn) greet(in *buf.Buf) {
 	r := &l.request // It may be that of another, whose handler has panicked.
 	*r = Request{conn: c, head: &l.head, extra: r.extra[:0]}
 	if bad == nil {
+		p = bytes.TrimPrefix(p, crlf) // One that a client has put behind a request before (RFC 9112, 2.2).
 		bad = l.head.parse(p, l.ep.cfg.MaxHeaders)
 	}
 	if bad == nil {
@@ -183,6 +208,9 @@ func (c *Conn) greet(in *buf.Buf) {
 	}
 	if bad == nil && !originAllowed(r.demand.origin, r.demand.host, l.ep.cfg.Origins) {
 		bad = errOrigin
+	}
+	if bad == nil {
+		bad = r.negotiate(l.ep.cfg.Deflate)
 	}
 	if bad != nil {
 		c.refuse(bad.status, bad.text, nil)
@@ -213,10 +241,9 @@ func (c *Conn) answer(r *Request) {
 	if r.protocol != "" {
 		p = appendField(p, "Sec-WebSocket-Protocol", r.protocol)
 	}
-	p, bad := c.agree(p, r)
-	if bad != nil {
-		c.refuse(bad.status, bad.text, r.extra)
-		return
+	if r.agreed.on {
+		c.windows = &windows{agreed: r.agreed}
+		p = append(r.agreed.appendAnswer(append(p, "Sec-WebSocket-Extensions: "...), r.offer), "\r\n"...)
 	}
 	p = append(append(p, r.extra...), "\r\n"...)
 	c.protocol = r.protocol
@@ -230,33 +257,21 @@ func (c *Conn) answer(r *Request) {
 	c.begin()
 }
 
-// agree settles the compression, and appends the header that says so.
-func (c *Conn) agree(p []byte, r *Request) ([]byte, *badHead) {
-	cfg := &c.lane.ep.cfg
-	d := cfg.Deflate
-	if r.plain {
-		d = nil
-	}
-	var taken agreed
+// negotiate reads the extensions that the client offers, and takes one that can be
+// met.
+func (r *Request) negotiate(d *Deflate) *badHead {
 	for i := range r.head.fields {
 		if f := &r.head.fields[i]; equalFold(f.name, "Sec-WebSocket-Extensions") {
-			if taken.on {
-				d = nil
-			}
-			const name = "Sec-WebSocket-Extensions: "
-			a, q, err := d.acceptOffer(f.value, append(p, name...))
+			a, o, err := d.acceptOffer(f.value)
 			if err != nil {
-				return p, errExtHead
+				return errExtHead
 			}
-			if a.on {
-				taken, p = a, append(q, "\r\n"...)
+			if !r.agreed.on {
+				r.agreed, r.offer = a, o
 			}
 		}
 	}
-	if taken.on {
-		c.windows = c.lane.windows(taken)
-	}
-	return p, nil
+	return nil
 }
 
 // choose returns the first of ours that the client asks for, or "".

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/penstock-go/penstock/buf"
@@ -119,7 +120,7 @@ func NewClient(address string, h Handler, cfg ClientConfig) (*Client, error) {
 
 // head returns the head of a request, but for the key and the empty line.
 func (cfg *ClientConfig) head(u *url.URL, checked *Config) ([]byte, error) {
-	host := u.Host
+	host := hostOf(u)
 	if cfg.Host != "" {
 		host = cfg.Host
 	}
@@ -137,13 +138,23 @@ func (cfg *ClientConfig) head(u *url.URL, checked *Config) ([]byte, error) {
 			p = appendField(p, name, value)
 		}
 	}
-	for _, name := range checked.Protocols {
-		p = appendField(p, "Sec-WebSocket-Protocol", name)
+	if len(checked.Protocols) > 0 { // One line: some servers read no other.
+		p = appendField(p, "Sec-WebSocket-Protocol", strings.Join(checked.Protocols, ", "))
 	}
 	if d := checked.Deflate; d != nil {
-		p = append(d.appendOffer(append(p, "Sec-WebSocket-Extensions: "...)), "\r\n"...)
+		p = d.appendOffers(p)
 	}
 	return p, nil
+}
+
+// hostOf returns what is asked for by an address: its host as far as others know it,
+// so without the zone of IPv6, which is this machine's own (RFC 6874, 4).
+func hostOf(u *url.URL) string {
+	host := strings.TrimSuffix(u.Host, ":")
+	if from := strings.IndexByte(host, '%'); from >= 0 && host[0] == '[' {
+		host = host[:from] + host[strings.IndexByte(host, ']'):]
+	}
+	return host
 }
 
 // parseAddress reads the address of a WebSocket (RFC 6455, 3).
@@ -286,12 +297,9 @@ func (c *Conn) reject(err *HandshakeError) {
 // 4.1).
 func (c *Conn) checkAnswer(h *head) *HandshakeError {
 	ep := c.lane.ep
-	status := 0
-	if string(h.first[0]) != "HTTP/1.1" || len(h.first[1]) != 3 {
+	status, ok := parseStatus(h.first[1])
+	if string(h.first[0]) != "HTTP/1.1" || !ok {
 		return &HandshakeError{Err: errLine}
-	}
-	for _, b := range h.first[1] {
-		status = 10*status + int(b-'0')
 	}
 	fail := func(format string, args ...any) *HandshakeError {
 		return &HandshakeError{Status: status, Header: h.clone(), Err: fmt.Errorf(format, args...)}
@@ -348,6 +356,20 @@ func (c *Conn) checkAnswer(h *head) *HandshakeError {
 		c.windows = c.lane.windows(taken)
 	}
 	return nil
+}
+
+// parseStatus reads a status: three digits (RFC 9112, 4), of which 0 is never the first.
+func parseStatus(p []byte) (status int, ok bool) {
+	if len(p) != 3 || p[0] == '0' {
+		return 0, false
+	}
+	for _, b := range p {
+		if b < '0' || b > '9' {
+			return 0, false
+		}
+		status = 10*status + int(b-'0')
+	}
+	return status, true
 }
 
 // clone returns a copy of the headers.

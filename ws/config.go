@@ -2,6 +2,7 @@ package ws
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -39,7 +40,7 @@ type Config struct {
 	// It has as long again as it still takes what is sent to it. Default 10 s.
 	PongWithin time.Duration
 	// Protocols are the subprotocols that a server speaks, the best first, or
-	// that a client asks for. A server without an OnUpgrade that chooses takes the
+	// that a client asks for, each once. A server without an OnUpgrade that chooses takes the
 	// first of them that the client asks for.
 	Protocols []string
 	// Origins are the hosts whose pages may connect to a server, as HOST or
@@ -74,9 +75,12 @@ func (c Config) Check() (Config, error) {
 	if c.MaxHead > maxHeadMost {
 		return c, fmt.Errorf("ws: MaxHead of %d bytes is above %d", c.MaxHead, maxHeadMost)
 	}
-	for _, p := range c.Protocols {
-		if !isToken(p) {
+	for i, p := range c.Protocols {
+		switch {
+		case !isToken(p):
 			return c, fmt.Errorf("ws: subprotocol %q is no token", p)
+		case slices.Contains(c.Protocols[:i], p):
+			return c, fmt.Errorf("ws: subprotocol %q twice", p)
 		}
 	}
 	for _, o := range c.Origins {

@@ -155,8 +155,9 @@ func TestDeflateAnswers(t *testing.T) {
 	small := &ws.Deflate{SendTakeover: true, RecvTakeover: true, SendBits: 10, RecvBits: 11}
 	none := &ws.Deflate{}
 	const full = "permessage-deflate; client_max_window_bits"
-	const less = "permessage-deflate; client_max_window_bits=10; server_max_window_bits=11"
-	const nothing = full + "; server_no_context_takeover; client_no_context_takeover"
+	const less = "permessage-deflate; server_max_window_bits=11; client_max_window_bits=10\n" +
+		"permessage-deflate; server_no_context_takeover; client_max_window_bits=10"
+	const nothing = "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits"
 	for _, tc := range []struct {
 		d             *ws.Deflate
 		offer, answer string
@@ -177,6 +178,12 @@ func TestDeflateAnswers(t *testing.T) {
 		{small, less, "permessage-deflate; server_max_window_bits=11", true},
 		{small, less, "permessage-deflate; server_max_window_bits=10; server_no_context_takeover; client_max_window_bits=8", true},
 		{small, less, "permessage-deflate", false},
+		{small, less, "permessage-deflate; server_no_context_takeover", true},
+		{small, less, "permessage-deflate; server_no_context_takeover; client_no_context_takeover", true},
+		{small, less, "permessage-deflate; server_no_context_takeover; server_max_window_bits=15", true},
+		{small, less, "permessage-deflate; server_no_context_takeover; server_max_window_bits=16", false},
+		{small, less, "permessage-deflate; server_no_context_takeover; client_max_window_bits=11", false},
+		{small, less, "permessage-deflate; client_no_context_takeover", false},
 		{small, less, "permessage-deflate; server_max_window_bits=12", false},
 		{small, less, "permessage-deflate; server_max_window_bits=11; client_max_window_bits=11", false},
 		{none, nothing, "permessage-deflate; server_no_context_takeover", true},
@@ -185,9 +192,14 @@ func TestDeflateAnswers(t *testing.T) {
 	} {
 		r := newClientRig(t, options{cfg: ws.Config{Deflate: tc.d}})
 		request := r.request()
-		_, offer, _ := strings.Cut(request, "Sec-WebSocket-Extensions: ")
-		if offer, _, _ = strings.Cut(offer, "\r\n"); offer != tc.offer {
-			t.Errorf("offers %q, want %q", offer, tc.offer)
+		var offers []string
+		for line := range strings.SplitSeq(request, "\r\n") {
+			if offer, ok := strings.CutPrefix(line, "Sec-WebSocket-Extensions: "); ok {
+				offers = append(offers, offer)
+			}
+		}
+		if got := strings.Join(offers, "\n"); got != tc.offer {
+			t.Errorf("offers %q, want %q", got, tc.offer)
 		}
 		headers := []string{}
 		if tc.answer != "" {
@@ -195,6 +207,14 @@ func TestDeflateAnswers(t *testing.T) {
 		}
 		r.peer.Feed(answerTo(request, headers...))
 		r.turns(4)
+		if r.opens == 1 && strings.Contains(tc.answer, "server_no_context_takeover") {
+			s := &squeezer{} // Any window is good for one message.
+			long := sentence(1, 20000)
+			r.peer.Feed(encode(false, s.message(t, text(long+long)), s.message(t, text("again"))))
+			if r.turns(4); len(r.msgs) != 2 || r.msgs[0] != "text:"+long+long {
+				t.Errorf("answer %q: heard %d messages", tc.answer, len(r.msgs))
+			}
+		}
 		if r.opens == 1 != tc.ok || tc.ok && r.c.Compressed() != (tc.answer != "") {
 			t.Errorf("answer %q: opened %d times", tc.answer, r.opens)
 		}

@@ -125,22 +125,19 @@ func parseBits(p []byte) uint8 {
 }
 
 // acceptOffer is the server's side: it takes the first offer of the list that it
-// can meet, and appends the answer to dst. Offers that it cannot meet, and other
-// extensions, are passed over.
-func (d *Deflate) acceptOffer(list, dst []byte) (agreed, []byte, error) {
-	var taken agreed
+// can meet. Offers that it cannot meet, and other extensions, are passed over.
+func (d *Deflate) acceptOffer(list []byte) (taken agreed, of offer, err error) {
 	for len(list) > 0 {
 		o, ours, rest, err := nextExtension(list)
 		if err != nil {
-			return agreed{}, dst, err
+			return agreed{}, offer{}, err
 		}
 		list = rest
 		if ours && d != nil && !taken.on {
-			taken = d.meet(o)
-			dst = taken.appendAnswer(dst, o)
+			taken, of = d.meet(o), o
 		}
 	}
-	return taken, dst, nil
+	return taken, of, nil
 }
 
 // meet returns what comes of an offer.
@@ -200,27 +197,42 @@ func (d *Deflate) asks() (send, recv int) {
 	return send, recv
 }
 
-// appendOffer is the client's side: it appends what is asked for.
-func (d *Deflate) appendOffer(dst []byte) []byte {
-	send, recv := d.asks()
-	dst = append(dst, deflateName+"; "+clientWindow...)
-	if send < maxBits {
-		dst = strconv.AppendInt(append(dst, '='), int64(send), 10)
+// appendOffers is the client's side: it appends what is asked for, as headers. Some
+// servers know no bound for their window: they are asked next to keep none, in a header
+// of its own, since others know no second offer.
+func (d *Deflate) appendOffers(dst []byte) []byte {
+	_, recv := d.asks()
+	dst = d.appendOffer(dst, recv, !d.RecvTakeover)
+	if recv < maxBits {
+		dst = d.appendOffer(dst, maxBits, true)
 	}
+	return dst
+}
+
+// appendOffer appends an offer with a bound for the server's window, or without a
+// takeover on its side.
+func (d *Deflate) appendOffer(dst []byte, recv int, noTakeover bool) []byte {
+	send, _ := d.asks()
+	dst = append(dst, "Sec-WebSocket-Extensions: "+deflateName...)
 	if recv < maxBits {
 		dst = strconv.AppendInt(append(dst, "; "+serverWindow+"="...), int64(recv), 10)
 	}
-	if !d.RecvTakeover {
+	if noTakeover {
 		dst = append(dst, "; "+serverNoTakeover...)
 	}
 	if !d.SendTakeover {
 		dst = append(dst, "; "+clientNoTakeover...)
 	}
-	return dst
+	dst = append(dst, "; "+clientWindow...)
+	if send < maxBits {
+		dst = strconv.AppendInt(append(dst, '='), int64(send), 10)
+	}
+	return append(dst, "\r\n"...)
 }
 
 // readAnswer is the client's reading of the server's answer. Whatever was not
-// asked for is an error (RFC 6455, 4.1; RFC 7692, 7.1).
+// asked for is an error (RFC 6455, 4.1; RFC 7692, 7.1). A server that keeps no window
+// may have any for one message: nothing is kept of it here either.
 func (d *Deflate) readAnswer(list []byte) (agreed, error) {
 	if len(trim(list)) == 0 {
 		return agreed{}, nil
@@ -236,7 +248,7 @@ func (d *Deflate) readAnswer(list []byte) (agreed, error) {
 	switch {
 	case o.anyClientBits,
 		int(o.clientBits) > send,
-		recv < maxBits && (o.serverBits == 0 || int(o.serverBits) > recv),
+		recv < maxBits && !o.serverNoTakeover && (o.serverBits == 0 || int(o.serverBits) > recv),
 		!d.RecvTakeover && !o.serverNoTakeover:
 		return agreed{}, fmt.Errorf("parameters of an extension that contradict the offer: %q", list)
 	}

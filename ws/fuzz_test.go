@@ -114,12 +114,13 @@ func FuzzExtensions(f *testing.F) {
 			t.Fatal(err)
 		}
 		_, _ = d.readAnswer([]byte(list))
-		a, answer, err := d.acceptOffer([]byte(list), nil)
+		a, o, err := d.acceptOffer([]byte(list))
 		if err != nil || !a.on {
 			return
 		}
 		// A client that allows everything takes the answer, and comes to the same.
 		client := Deflate{SendTakeover: true, RecvTakeover: true, SendBits: maxBits, RecvBits: maxBits}
+		answer := a.appendAnswer(nil, o)
 		b, err := client.readAnswer(answer)
 		if err != nil {
 			t.Fatalf("offer %q: answer %q: %v", list, answer, err)

@@ -3,7 +3,6 @@ package ws_test
 import (
 	"bytes"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -76,11 +75,25 @@ func TestHandshakes(t *testing.T) {
 		{"two spaces", change("GET /", "GET  /"), "400"},
 		{"space in the target", change("/chat?room=1", "/chat room"), "400"},
 		{"tab in the line", change("GET /", "GET\t/"), "400"},
-		{"absolute target", change("/chat", "http://server.example.com/chat"), "400"},
+		{"absolute target", change("/chat", "http://server.example.com/chat"), "101"},
+		{"absolute target in other case", change("/chat", "WS://Server.example.COM/chat"), "101"},
+		{"absolute target without a path", change("/chat?room=1", "http://server.example.com"), "101"},
+		{"absolute target with a query alone", change("/chat?", "https://server.example.com?"), "101"},
+		{"absolute target of another host", change("/chat", "http://other.example.com/chat"), "400"},
+		{"absolute target of another port", change("/chat", "http://server.example.com:81/chat"), "400"},
+		{"absolute target with user", change("/chat", "http://a@server.example.com/chat"), "400"},
+		{"absolute target of another scheme", change("/chat", "ftp://server.example.com/chat"), "400"},
+		{"absolute target with a fragment", change("/chat", "http://server.example.com/chat#x"), "400"},
+		{"absolute target and no host", strings.Replace(change("/chat", "http://server.example.com/chat"), "Host: server.example.com\r\n", "", 1), "400"},
+		{"target without a host", change("/chat", "http:///chat"), "400"},
+		{"address in the query", change("room=1", "room=http://other.example.com/"), "101"},
 		{"no slash", change("/chat", "chat"), "400"},
 		{"fragment", change("room=1", "room=1#x"), "400"},
 		{"high bytes in the target", change("room=1", "room=\xc3\xa9"), "400"},
-		{"empty line first", "\r\n" + good, "400"},
+		{"empty line first", "\r\n" + good, "101"},
+		{"two empty lines first", "\r\n\r\n" + good, "400"},
+		{"LF first", "\n" + good, "400"},
+		{"CR first", "\r" + good, "400"},
 
 		{"LF only", strings.ReplaceAll(good, "\r\n", "\n"), "400"},
 		{"one LF only", change("\r\nUpgrade", "\nUpgrade"), "400"},
@@ -309,88 +322,6 @@ func TestHandshakeTimeout(t *testing.T) {
 		t.Errorf("after %v", r.now)
 	}
 	r.gone()
-}
-
-// TestClientHandshake holds what a client asks for, and which answers it takes.
-// workerman 8.12: its client took any status.
-func TestClientHandshake(t *testing.T) {
-	for _, tc := range []struct {
-		name   string
-		answer func(good string) string
-		status int // of the error; below 0: there is none
-	}{
-		{"good", func(s string) string { return s }, -1},
-		{"200", func(s string) string { return strings.Replace(s, "101 Switching Protocols", "200 OK", 1) }, 200},
-		{"500", func(s string) string { return strings.Replace(s, "101 Switching Protocols", "500 Oh", 1) }, 500},
-		{"no reason", func(s string) string { return strings.Replace(s, "101 Switching Protocols", "101 ", 1) }, -1},
-		{"HTTP/1.0", func(s string) string { return strings.Replace(s, "HTTP/1.1", "HTTP/1.0", 1) }, 0},
-		{"no HTTP", func(string) string { return "SSH-2.0-OpenSSH\r\n\r\n" }, 0},
-		{"LF only", func(s string) string { return strings.ReplaceAll(s, "\r\n", "\n") }, 0},
-		{"another accept", func(s string) string { return strings.Replace(s, "Accept: ", "Accept: x", 1) }, 101},
-		{"no accept", func(s string) string { return strings.Replace(s, "Accept", "Except", 1) }, 101},
-		{"two accepts", func(s string) string {
-			return strings.Replace(s, "\r\n\r\n", "\r\nSec-WebSocket-Accept: x\r\n\r\n", 1)
-		}, 101},
-		{"no upgrade", func(s string) string { return strings.Replace(s, "Upgrade: websocket\r\n", "", 1) }, 101},
-		{"another upgrade", func(s string) string { return strings.Replace(s, "Upgrade: websocket", "Upgrade: h2c", 1) }, 101},
-		{"no connection", func(s string) string { return strings.Replace(s, "Connection: Upgrade\r\n", "", 1) }, 101},
-		{"a subprotocol", func(s string) string {
-			return strings.Replace(s, "\r\n\r\n", "\r\nSec-WebSocket-Protocol: v1\r\n\r\n", 1)
-		}, -1},
-		{"another subprotocol", func(s string) string {
-			return strings.Replace(s, "\r\n\r\n", "\r\nSec-WebSocket-Protocol: v3\r\n\r\n", 1)
-		}, 101},
-		{"an extension", func(s string) string {
-			return strings.Replace(s, "\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n", 1)
-		}, 101},
-	} {
-		t.Run(name("%s", tc.name), func(t *testing.T) {
-			for how, cut := range cuts {
-				r := newClientRig(t, options{cfg: ws.Config{Protocols: []string{"v1", "v2"}}})
-				request := r.request()
-				if !strings.HasPrefix(request, "GET /chat HTTP/1.1\r\nHost: server.example.com\r\n") || !strings.Contains(request, "\r\nSec-WebSocket-Protocol: v1\r\nSec-WebSocket-Protocol: v2\r\n") {
-					t.Fatalf("request %q", request)
-				}
-				// workerman 8.12: a greeting in the segment of the answer stalled.
-				cut(r, append([]byte(tc.answer(string(answerTo(request)))), encode(false, text("greeting"))...))
-				r.turns(5)
-				if tc.status < 0 {
-					if r.opens != 1 || len(r.msgs) != 1 || r.msgs[0] != "text:greeting" {
-						t.Fatalf("%s: opened %d times, heard %q", how, r.opens, r.msgs)
-					}
-					r.gone()
-					continue
-				}
-				r.peer.CloseWrite()
-				r.settle("close", func() bool { return r.closes > 0 })
-				he, ok := r.closed.Err.(*ws.HandshakeError)
-				if r.opens != 0 || !ok || he.Status != tc.status || (he.Header != nil) != (tc.status != 0) {
-					t.Fatalf("%s: opened %d times, closed with %v, want status %d", how, r.opens, r.closed, tc.status)
-				}
-				r.opens = 1 // For gone: there was no OnOpen.
-				r.gone()
-			}
-		})
-	}
-}
-
-// TestClientAddresses holds which addresses and headers a client takes.
-func TestClientAddresses(t *testing.T) {
-	for _, address := range []string{"", "http://a/", "ws://", "ws:///x", "ws://a b/", "ws://user@a/", "ws://a/#x", "ws:a", "ws://a/\r\nX: y", "ws://a:b/"} {
-		if _, err := ws.NewClient(address, ws.NopHandler{}, ws.ClientConfig{}); err == nil {
-			t.Errorf("%q was taken", address)
-		}
-	}
-	for _, address := range []string{"ws://a", "ws://a:80/x?y=z", "ws://[::1]:8080", "ws://a/%20"} {
-		if _, err := ws.NewClient(address, ws.NopHandler{}, ws.ClientConfig{}); err != nil {
-			t.Errorf("%q: %v", address, err)
-		}
-	}
-	for name, value := range map[string]string{"Host": "x", "Upgrade": "x", "X": "a\r\nb", "a b": "x"} {
-		if _, err := ws.NewClient("ws://a", ws.NopHandler{}, ws.ClientConfig{Header: http.Header{name: {value}}}); err == nil {
-			t.Errorf("header %q: %q was taken", name, value)
-		}
-	}
 }
 
 // TestHandshakeSplits holds that the answer does not depend on how the bytes come.

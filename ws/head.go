@@ -85,11 +85,12 @@ func cutLine(p []byte) (line, rest []byte) {
 	return p[:i-1], p[i+1:]
 }
 
-// parseFirst splits a first line at its first two spaces.
+// parseFirst splits a first line at its first two spaces. The second is missing in
+// the answers of some servers, with the reason.
 func (h *head) parseFirst(line []byte) *badHead {
 	a, rest, ok := bytes.Cut(line, space)
-	b, c, ok2 := bytes.Cut(rest, space)
-	if !ok || !ok2 || len(a) == 0 || len(b) == 0 || !isText(line) {
+	b, c, _ := bytes.Cut(rest, space)
+	if !ok || len(a) == 0 || len(b) == 0 || !isText(line) {
 		return errLine
 	}
 	h.first = [3][]byte{a, b, c}

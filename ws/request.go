@@ -24,10 +24,12 @@ type Request struct {
 	text     string
 	protocol string
 	extra    []byte // header lines of the answer
-	plain    bool
+	agreed   agreed
+	offer    offer // that it comes of
 }
 
-// Target returns the path and the query as they were sent, not decoded.
+// Target returns the path and the query as they were sent, not decoded. Where the
+// client has sent a whole address, its scheme and host are left out.
 func (r *Request) Target() string { return string(r.head.first[1]) }
 
 // Path returns the path as it was sent, not decoded.
@@ -130,7 +132,7 @@ func (r *Request) User() any { return r.conn.user }
 func (r *Request) SetUser(v any) { r.conn.user = v }
 
 // DisableDeflate has the connection do without compression.
-func (r *Request) DisableDeflate() { r.plain = true }
+func (r *Request) DisableDeflate() { r.agreed = agreed{} }
 
 // reserved are the headers that only the handshake itself may send.
 var reserved = []string{

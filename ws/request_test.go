@@ -92,3 +92,34 @@ func TestRefuseForms(t *testing.T) {
 		r.gone()
 	}
 }
+
+// TestOnUpgradeRunsLast holds that OnUpgrade does not run for what is refused, whose
+// answer so has nothing of its headers.
+func TestOnUpgradeRunsLast(t *testing.T) {
+	for _, header := range []string{"Sec-WebSocket-Extensions: permessage-deflate; =x", "Origin: http://evil.example.com", "Sec-WebSocket-Version: 13"} {
+		h := &ws.Funcs{Upgrade: func(r *ws.Request) {
+			t.Errorf("%s: OnUpgrade has run", header)
+			_ = r.AddHeader("Set-Cookie", "session=1")
+		}}
+		r, status, head := answer(t, options{handler: h}, string(handshake(header)), cuts["whole"])
+		if status[0] != '4' || bytes.Contains(head, []byte("Cookie")) {
+			t.Errorf("%s: %q", header, head)
+		}
+		r.gone()
+	}
+}
+
+// TestAbsoluteTarget holds what a request with a whole address says of itself.
+func TestAbsoluteTarget(t *testing.T) {
+	for target, want := range map[string]string{
+		"http://server.example.com/chat?room=1": "/chat?room=1 /chat room=1", "ws://server.example.com": "/ / ", "http://server.example.com?x": "/?x / x",
+	} {
+		got := ""
+		h := &ws.Funcs{Upgrade: func(r *ws.Request) { got = r.Target() + " " + r.Path() + " " + r.Query() }}
+		r, _, _ := answer(t, options{handler: h}, strings.Replace(string(handshake()), "/chat?room=1", target, 1), cuts["whole"])
+		if got != want {
+			t.Errorf("%s: %q, want %q", target, got, want)
+		}
+		r.gone()
+	}
+}
