@@ -43,8 +43,9 @@ func (e *HandshakeError) Unwrap() error { return e.Err }
 // RetryHandler hears that a client which reconnects is down.
 type RetryHandler interface {
 	// OnRetry runs when a WebSocket was lost, behind its OnClose, and when an attempt
-	// to connect or its handshake has failed. c takes no messages; to end it all call
-	// Close or Abort of c.Conn().
+	// to connect or its handshake has failed. c is none of those that were open: it has
+	// the User of the one that was lost, and takes no messages. To end it all call Close
+	// or Abort of c.Conn().
 	OnRetry(c *Conn, r conn.Retry)
 }
 
@@ -54,8 +55,9 @@ type RetryHandler interface {
 // With conn.Dialer.Reconnect a connection that was lost is dialed again, as one
 // whose handshake was refused with a status from 500 on, or took too long. Each
 // WebSocket is a new *Conn with an OnOpen and an OnClose of its own; in between there
-// is none, and nothing is sent. An OnClose without an OnOpen before it is the end:
-// the server was not reached, or its answer not taken.
+// is none, and nothing is sent: what a Ref takes then is told to OnError. An OnClose
+// without an OnOpen before it is the end: the server was not reached, its answer not
+// taken, or the connection closed here in between.
 //
 // Thread: any, but for what implements conn.Handler.
 type Client struct {
@@ -215,7 +217,10 @@ func (k *Client) OnRetry(c *conn.Conn, r conn.Retry) {
 	if w.asked != nil {
 		w.asked.err = nil // The end may be another's.
 	}
-	if w.ended(r.Err); w.hooks.retry != nil {
+	if w.ended(r.Err); w.told { // Nothing comes behind its OnClose.
+		w = k.between(c, w.hooks, w.user)
+	}
+	if w.hooks.retry != nil {
 		w.hooks.retry(w, r)
 	}
 }
@@ -223,9 +228,8 @@ func (k *Client) OnRetry(c *conn.Conn, r conn.Retry) {
 // OnClose implements conn.Handler.
 func (k *Client) OnClose(c *conn.Conn, err error) {
 	w := k.of(c)
-	lost := w.told // Its end was told, and no other came after it.
-	w.ended(err)
-	if !w.opened || lost && err != nil {
+	if w.ended(err); !w.opened {
+		w.told = true
 		w.hooks.handler.OnClose(w, w.unopened(err))
 	}
 }
@@ -234,9 +238,16 @@ func (k *Client) OnClose(c *conn.Conn, err error) {
 // one.
 func (k *Client) of(c *conn.Conn) *Conn {
 	if c.User() == nil {
-		c.SetUser(&Conn{conn: c, lane: k.ep.lane(c.Loop()), hooks: k.ep.hooks, place: -1, phase: over, asked: &asked{}})
+		return k.between(c, k.ep.hooks, nil)
 	}
 	return of(c)
+}
+
+// between puts what stands for a WebSocket where there is none.
+func (k *Client) between(c *conn.Conn, h *hooks, user any) *Conn {
+	w := &Conn{conn: c, lane: k.ep.lane(c.Loop()), hooks: h, user: user, place: -1, phase: over, asked: &asked{}}
+	c.SetUser(w)
+	return w
 }
 
 // unopened is what OnClose is told of a WebSocket that did not come about.

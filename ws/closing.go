@@ -51,8 +51,8 @@ func (c *Conn) pong(payload []byte) {
 // Close begins the end: it sends a close frame behind what is queued, past the
 // limit if need be, takes no more messages, and has the connection closed when
 // the peer has answered, or not answered within Config.CloseTimeout. Messages that
-// still come are dropped. A reason beyond 123 bytes is cut. Closing twice does
-// nothing.
+// still come are dropped. A reason beyond 123 bytes is cut, and what is no UTF-8 in it
+// is replaced by U+FFFD. Closing twice does nothing.
 //
 // code is one that may be sent, see RFC 6455, 7.4, or NoStatus for a close frame
 // without a code; for any other Internal is sent.
@@ -63,7 +63,7 @@ func (c *Conn) Close(code Code, reason string) {
 	if !code.sendable() && code != NoStatus {
 		code = Internal
 	}
-	c.phase = closing
+	c.phase, reason = closing, sayable(code, reason)
 	c.last = &last{told: CloseError{Code: code, Reason: reason}}
 	c.goodbye(code, reason)
 	c.lane.clock.wait(c, c.lane.ep.cfg.CloseTimeout)
@@ -84,6 +84,7 @@ func (c *Conn) closed(payload []byte) {
 		return
 	}
 	if c.phase == open {
+		c.phase = closing // Goodbye may run OnFull, behind which nothing is said.
 		c.last = &last{told: CloseError{Code: code, Reason: string(reason), Remote: true}}
 		c.goodbye(code, "")
 	}

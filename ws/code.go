@@ -3,6 +3,7 @@ package ws
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -122,18 +123,27 @@ func parseClose(p []byte) (code Code, reason []byte, err *failure) {
 	return code, reason, nil
 }
 
-// appendClose appends the payload of a close frame. A reason that is too long is
-// cut between characters; NoStatus is an empty payload.
-func appendClose(p []byte, code Code, reason string) []byte {
+// sayable returns what of a reason can be in a close frame: it is UTF-8, cut between
+// characters, and there is none without a code.
+func sayable(code Code, reason string) string {
 	if code == NoStatus {
-		return p
+		return ""
 	}
+	reason = strings.ToValidUTF8(reason, "\uFFFD")
 	if len(reason) > maxReason {
 		n := maxReason
-		for n > 0 && !utf8.RuneStart(reason[n]) {
+		for !utf8.RuneStart(reason[n]) {
 			n--
 		}
 		reason = reason[:n]
+	}
+	return reason
+}
+
+// appendClose appends the payload of a close frame, which is empty for NoStatus.
+func appendClose(p []byte, code Code, reason string) []byte {
+	if code == NoStatus {
+		return p
 	}
 	return append(binary.BigEndian.AppendUint16(p, uint16(code)), reason...)
 }

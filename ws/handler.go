@@ -15,8 +15,8 @@ type Handler interface {
 	OnOpen(c *Conn)
 	// OnMessage runs for each whole message. m is lent until it returns.
 	OnMessage(c *Conn, m *Message)
-	// OnClose runs once, last, for every connection that was opened. err is never
-	// nil; see [CloseError].
+	// OnClose runs once, last, for every connection that was opened; a client also
+	// hears it of one that was not, see [Client]. err is never nil; see [CloseError].
 	OnClose(c *Conn, err *CloseError)
 }
 

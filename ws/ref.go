@@ -83,7 +83,7 @@ func mailedBinary(c *conn.Conn, p []byte) {
 
 // mailed tells of a message of n bytes that was admitted and could not be sent.
 func (c *Conn) mailed(s conn.Status, n int) {
-	if err := s.Err(); err != nil && c.opened && c.hooks.err != nil {
-		c.hooks.err(c, &conn.SendError{Messages: 1, Bytes: n, Err: err})
+	if err := s.Err(); err != nil {
+		c.failed(&conn.SendError{Messages: 1, Bytes: n, Err: err})
 	}
 }

@@ -85,19 +85,20 @@ func (c *Conn) hear(in *buf.Buf) {
 // full, drained and failed pass on what the connection below has to tell.
 
 func (c *Conn) full() {
-	if c.opened && c.hooks.full != nil {
+	if c.opened && !c.told && c.hooks.full != nil {
 		c.hooks.full(c)
 	}
 }
 
 func (c *Conn) drained() {
-	if c.opened && c.hooks.drain != nil {
+	if c.opened && !c.told && c.hooks.drain != nil {
 		c.hooks.drain(c)
 	}
 }
 
+// failed is also for a client that was open before, and may be sent to by a Ref.
 func (c *Conn) failed(err error) {
-	if c.opened && c.hooks.err != nil {
+	if (c.opened || c.lane.ep.client) && !c.told && c.hooks.err != nil {
 		c.hooks.err(c, err)
 	}
 }
