@@ -19,7 +19,35 @@ import (
 //
 // Thread: encode runs inside Encode, and may send by itself.
 func (c *Conn) Encode(n int, encode func(dst []byte) ([]byte, error)) Status {
+	return c.encode(c.admit(n), n, encode)
+}
+
+// TryEncode is Encode for a producer that waits rather than be refused, as TrySend
+// is Send.
+func (c *Conn) TryEncode(n int, encode func(dst []byte) ([]byte, error)) Status {
+	c.patient = true
 	s := c.admit(n)
+	c.patient = false
+	return c.encode(s, n, encode)
+}
+
+// EncodeReserved is Encode even past the limit, out of the reserve of
+// WriteReserved; n is how long the message is at the most.
+func (c *Conn) EncodeReserved(n int, encode func(dst []byte) ([]byte, error)) Status {
+	if c.state != open || n > Reserve || !c.isBlocked() || c.outbox().reserved+n > Reserve {
+		return c.Encode(n, encode)
+	}
+	c.charge(n)
+	c.outbox().reserved += n
+	return c.encode(Queued, n, func(dst []byte) ([]byte, error) {
+		p, err := encode(dst)
+		c.outbox().reserved -= n - len(p)
+		return p, err
+	})
+}
+
+// encode is Encode for a message that was decided on.
+func (c *Conn) encode(s Status, n int, encode func(dst []byte) ([]byte, error)) Status {
 	if s != Queued {
 		return s
 	}

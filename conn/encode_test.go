@@ -109,3 +109,48 @@ func TestEncodeFails(t *testing.T) {
 		})
 	}
 }
+
+// TestTryEncode holds that a producer that waits is refused without a count, and without
+// an end by CloseSlow.
+func TestTryEncode(t *testing.T) {
+	cfg := marks(100, 0, 100)
+	cfg.SlowPeer = conn.CloseSlow
+	r := newRig(t, 64, cfg, nil)
+	r.stuff()
+	send := func() conn.Status {
+		return r.c.TryEncode(100, func(dst []byte) ([]byte, error) { return append(dst, make([]byte, 100)...), nil })
+	}
+	if a, b := send(), send(); a != conn.Full || b != conn.Rejected {
+		t.Errorf("%v, %v", a, b)
+	}
+	if r.turn(); r.isClosed() || r.c.Stats().Rejected > 0 {
+		t.Errorf("closed %v, stats %+v", r.isClosed(), r.c.Stats())
+	}
+	r.gone()
+}
+
+// TestEncodeReserved holds that a message goes past the limit, as long as what it has
+// become, and not what it was guessed at, is within the reserve.
+func TestEncodeReserved(t *testing.T) {
+	r := newRig(t, 64, marks(100, 0, 100), nil)
+	r.stuff()
+	_ = r.write(100)
+	send := func(guess, n int) conn.Status {
+		return r.c.EncodeReserved(guess, func(dst []byte) ([]byte, error) { return append(dst, make([]byte, n)...), nil })
+	}
+	for i, tc := range []struct {
+		guess, n int
+		want     conn.Status
+	}{
+		{conn.Reserve, 6, conn.Full}, {conn.Reserve, 6, conn.Rejected}, {conn.Reserve - 6, 50, conn.Full},
+		{conn.Reserve - 56, conn.Reserve - 56, conn.Full}, {1, 1, conn.Rejected},
+	} {
+		if s := send(tc.guess, tc.n); s != tc.want {
+			t.Errorf("message %d: %v, want %v", i, s, tc.want)
+		}
+	}
+	if p := r.c.Pending(); p != 100+conn.Reserve {
+		t.Errorf("%d pending", p)
+	}
+	r.gone()
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
 )
 
@@ -76,4 +77,50 @@ func TestKeep(t *testing.T) {
 	if got := string(r.peer.Received()[4:]); got != "111122227777" {
 		t.Errorf("the peer has %q", got)
 	}
+}
+
+// TestKeepInsideOnFull holds that what OnFull sends inside a send that Keep is for may
+// be dropped.
+func TestKeepInsideOnFull(t *testing.T) {
+	cfg := marks(10, 0, 30)
+	cfg.SlowPeer = conn.DropOldest
+	r := newRig(t, 4, cfg, nil)
+	r.stuff()
+	r.onFull = func(c *conn.Conn) {
+		_, _ = c.Write([]byte("1111"))
+		_, _ = c.Write([]byte("2222"))
+	}
+	r.c.Keep(true)
+	_, _ = r.c.Write([]byte("first and full."))
+	_, _ = r.c.Write([]byte("kept"))
+	r.c.Keep(false)
+	_, _ = r.c.Write([]byte("0123456789"))
+	_, _ = r.c.Write([]byte("abcdefghij"))
+	r.gone()
+	if got := string(r.peer.Received()[4:]); got != "first and full.kept0123456789abcdefghij" {
+		t.Errorf("the peer has %q", got)
+	}
+}
+
+// TestAdmitInsideVia holds that a via which asks before it sends is not refused what was
+// admitted when it was posted.
+func TestAdmitInsideVia(t *testing.T) {
+	r := newRig(t, 1<<20, marks(100, 0, 100), nil)
+	ref, sent := r.c.Ref(), 0
+	for _, size := range []int{99, 100} {
+		shared := buf.NewShared(make([]byte, size))
+		defer shared.Release()
+		if s := ref.WriteVia(nil, size, func(c *conn.Conn, _ []byte) {
+			if c.Admit(size) == conn.Queued && c.SendShared(shared) <= conn.Full {
+				sent++
+			}
+		}); s >= conn.Rejected {
+			t.Fatal(s)
+		}
+	}
+	r.turn()
+	if s := r.c.Stats(); sent != 2 || s.Rejected > 0 {
+		t.Errorf("%d sent, %d rejected", sent, s.Rejected)
+	}
+	r.gone()
 }

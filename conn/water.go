@@ -46,7 +46,11 @@ func (c *Conn) SetMarks(m Marks) error {
 // before the work of making a message that may be refused; a compressor that
 // has seen a refused message is out of step with the peer for ever. Queued is a
 // promise until the next call, where no Budget is: another loop may take what it had.
+// A message of a Ref.WriteVia was admitted when it was posted.
 func (c *Conn) Admit(n int) Status {
+	if g := c.gate; g != nil && g.paid > 0 && g.paid >= n && c.state == open {
+		return Queued // It stays paid for what is sent now.
+	}
 	s := c.admit(n)
 	if s == Queued {
 		c.credit(n)
@@ -196,6 +200,9 @@ func (c *Conn) fill(short bool) {
 		c.hold(byFull)
 	}
 	if c.hooks.full != nil {
+		if o := c.out; o != nil { // Keep is for the send that this runs in, not for what the handler sends.
+			defer o.bounds.keep(o.bounds.keep(false))
+		}
 		c.hooks.full(c)
 	}
 }

@@ -441,6 +441,30 @@ func TestRefIsBounded(t *testing.T) {
 	r.gone()
 }
 
+// TestRefSendsPrepared holds that prepared messages that were admitted through a Ref are
+// not refused on the loop for those behind them.
+func TestRefSendsPrepared(t *testing.T) {
+	r := dialed(t, options{cfg: ws.Config{Deflate: everything}, window: 1 << 20, below: conn.Config{HighWater: 1000}}, offerAll)
+	ref, want := r.c.Ref(), []frame{}
+	for i := range 2 {
+		random := make([]byte, 700)
+		for i := range random {
+			random[i] = byte(r.rng.Uint32())
+		}
+		say := fmt.Sprint(i) + string(random) + strings.Repeat("a", 280)
+		if s := ref.SendPrepared(ws.Prepare(ws.Binary, []byte(say))); s > conn.Full {
+			t.Fatal(s)
+		}
+		want = append(want, bin(say))
+	}
+	if s := ref.SendPrepared(ws.Prepare(ws.Text, []byte("behind"))); s != conn.Rejected {
+		t.Errorf("past the limit: %v", s)
+	}
+	r.turns(3)
+	r.wantInflated(&stretcher{takeover: true, bits: 15}, want...)
+	r.gone()
+}
+
 // TestSendOfNoMessage holds that control frames are no messages.
 func TestSendOfNoMessage(t *testing.T) {
 	for _, op := range []ws.Op{0, 3, 8, 9, 10} {
