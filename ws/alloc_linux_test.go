@@ -250,6 +250,43 @@ func readFrame(t testing.TB, fd int) {
 	}
 }
 
+// TestWritersShareACompressor holds what a message costs that is being written.
+func TestWritersShareACompressor(t *testing.T) {
+	const peers = 50
+	r := dialed(t, options{cfg: ws.Config{Deflate: &ws.Deflate{}}, window: 1 << 20}, offerAll)
+	cfg, _ := conn.Config{}.Check()
+	var cs []*ws.Conn
+	r.funcs.Open = func(c *ws.Conn) { cs = append(cs, c) }
+	for range peers {
+		fd, p := r.fake.Open()
+		p.AutoRead(true)
+		p.Feed(handshake(offerAll))
+		r.loop.Defer(func() { conn.New(r.loop, int(fd), r.server, cfg) })
+		r.turns(3)
+	}
+	r.c.Send(ws.Text, []byte(noise(1000))) // The compressor of the loop is there.
+	before, data := heap(), []byte(noise(20000))
+	for _, c := range cs {
+		w, err := c.NewWriter(ws.Text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if _, err := w.Write(data[:10000]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r.turns(5)
+	if each := int(heap()-before) / peers; each > 64<<10 {
+		t.Errorf("%d KiB for each message that is being written", each>>10)
+	}
+	for _, c := range cs {
+		c.Conn().Abort()
+	}
+	r.turns(5)
+}
+
 func heap() int {
 	runtime.GC()
 	runtime.GC()

@@ -160,7 +160,6 @@ func (c *Conn) ended(err error) {
 	}
 	if w := c.writer; w != nil {
 		c.writer = nil
-		w.drop()
 		if w.stream != nil {
 			defer c.ended(err) // Also when done panics.
 			w.stream.finish(conn.ErrClosed)

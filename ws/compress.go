@@ -56,27 +56,18 @@ func (d *deflater) append(dst, p, before []byte, bits uint8) []byte {
 	if room := 1<<bits - len(p); room >= 0 {
 		before, bits = before[max(0, len(before)-room):], maxBits
 	}
-	w := d.borrow(bits)
+	w := d.writers[bits]
+	if w == nil {
+		w = newWriter(d.level, bits)
+		d.writers[bits] = w
+	}
 	d.out.data = dst
 	w.ResetDict(&d.out, before)
 	_, _ = w.Write(p) // An appender does not fail.
 	_ = w.Flush()
-	d.giveBack(w, bits)
 	dst, d.out.data = d.out.data, nil
 	return cutTail(dst)
 }
-
-// borrow takes the compressor for a window, or makes another.
-func (d *deflater) borrow(bits uint8) *flate.Writer {
-	w := d.writers[bits]
-	if d.writers[bits] = nil; w == nil {
-		w = newWriter(d.level, bits)
-	}
-	return w
-}
-
-// giveBack keeps one compressor for each window.
-func (d *deflater) giveBack(w *flate.Writer, bits uint8) { d.writers[bits] = w }
 
 // flushTail is what a flush ends with, and what is not sent.
 var flushTail = []byte{0x00, 0x00, 0xff, 0xff}
@@ -96,12 +87,16 @@ func (c *Conn) sendDeflated(op Op, p []byte) conn.Status {
 	})
 }
 
+// packMore is by how much a short message may grow when it is compressed: by the headers
+// of stored blocks and the end of a flush.
+const packMore = 20
+
 // encode appends a message to dst, which is empty, as a frame.
 func (c *Conn) encode(dst []byte, op Op, p []byte) []byte {
 	l, w := c.lane, c.windows
 	client := l.ep.client
 	at := headerLen(len(p), client)
-	if size := at + len(p) + len(flushTail) + 16; cap(dst) < size { // 16: a stored block may be longer.
+	if size := at + len(p) + packMore; cap(dst) < size {
 		dst = l.bytes(size)
 	}
 	dst = dst[:at]
@@ -115,7 +110,13 @@ func (c *Conn) encode(dst []byte, op Op, p []byte) []byte {
 	} else {
 		dst = append(dst[:at], p...) // As it is; the window has not seen it.
 	}
-	size := len(dst) - at
+	return l.seal(dst, at, first)
+}
+
+// seal makes a frame of the payload that is in dst behind at bytes, which have room
+// for its header; first is its first byte.
+func (l *lane) seal(dst []byte, at int, first byte) []byte {
+	client, size := l.ep.client, len(dst)-at
 	if n := headerLen(size, client); n < at {
 		dst = dst[:n+copy(dst[n:], dst[at:])]
 		at = n

@@ -3,24 +3,37 @@ package ws
 import (
 	"errors"
 	"io"
+	"time"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/reactor"
 )
 
-// streamChunk is how much of a reader is a fragment, at the most.
-const streamChunk = 32 << 10
+// streamChunk is how much of a reader is a fragment, at the most, and streamMore what
+// may come to it by header and compression.
+const (
+	streamChunk = 32 << 10
+	streamMore  = maxHeader + packMore
+)
 
-// SendFrom sends all of r as one message, in fragments, read as the peer takes them: up
-// to Full, and on from the low mark. Other messages are Rejected until done has run, as
-// while a Writer is at one; pings and pongs go between.
+// streamPatience is how long a stream of which nothing is pending waits before it looks
+// again whether a budget that others have used up has room.
+const streamPatience = 10 * time.Millisecond
+
+// SendFrom sends all of r as one message, in fragments, read as the peer takes them:
+// it stays below the high mark, and goes on from the low mark, so that OnFull and OnDrain
+// speak of other messages alone. Those are Rejected until done has run, as while a Writer
+// is at one; pings and pongs go between. It is never refused: it waits.
 //
 // Readers in memory (*bytes.Reader, *bytes.Buffer, *strings.Reader) and those that
 // conn.Inline marks are read on the loop, all others by a goroutine for each fragment,
 // so that they may block. done, which may be nil, runs once on the loop: with nil when
 // the message has been queued whole, else with the error. A reader that fails breaks a
-// message that the peer has begun to hear: the WebSocket is closed with Internal then. If
-// the connection ends before, done is told before OnClose; a Read may still be running
-// then.
+// message that the peer has begun to hear: the WebSocket is closed with Internal then.
+// Where it has not, nothing was sent, and other messages may be. If the connection ends
+// before, done is told before OnClose; a Read may still be running then.
+//
+// While it is under way it costs 32 KiB, and with compression what a Writer does.
 //
 // The answer is Queued, Rejected or Closed; done does not run when r was not taken.
 //
@@ -54,35 +67,68 @@ type stream struct {
 	err error // what came with it
 }
 
-// next reads a fragment.
+// next reads a fragment, when there is room.
 func (s *stream) next() {
-	if s.told {
+	switch {
+	case s.told:
 		return
-	}
-	if s.buf == nil {
+	case !s.fits(1):
+		s.await(s.next)
+		return
+	case s.buf == nil:
 		s.buf = make([]byte, streamChunk)
 	}
+	p := s.buf[:max(1, s.most()-len(s.w.held))]
 	if s.inline {
-		s.n, s.err = readSome(s.r, s.buf)
+		s.n, s.err = readSome(s.r, p)
 		s.send()
 		return
 	}
-	ref := s.c.conn.Ref()
-	p := s.buf
+	remote := s.c.conn.Loop().Remote()
 	go func() {
 		n, err := 0, errGoexit
 		defer func() {
 			crash := recover()
-			ref.Do(func(*conn.Conn) {
-				if crash != nil {
-					panic(crash) // Here it ends the connection, and not the process.
-				}
-				s.n, s.err = n, err
-				s.send()
-			})
+			remote.Post(func(l *reactor.Loop) { s.back(l, n, err, crash) })
 		}()
 		n, err = readSome(s.r, p)
 	}()
+}
+
+// back takes what a goroutine has read.
+func (s *stream) back(l *reactor.Loop, n int, err error, crash any) {
+	if s.told {
+		return
+	}
+	l.As(s.c.conn)
+	if crash != nil {
+		panic(crash) // Here it ends the connection, and not the process.
+	}
+	s.n, s.err = n, err
+	s.send()
+}
+
+// most is how much may be a fragment: what fits below the high mark.
+func (s *stream) most() int {
+	return min(streamChunk, max(1, s.c.conn.Marks().High-1-streamMore))
+}
+
+// fits reports whether n bytes more can go and leave the queue below the high mark, of
+// which the handler's hooks would speak.
+func (s *stream) fits(n int) bool {
+	c := s.c.conn
+	have, size := c.Pending(), streamMore+len(s.w.held)+n
+	return !c.IsFull() && (have == 0 || have+size < c.Marks().High) && c.Fits() != conn.Rejected
+}
+
+// await has fn run when it is time to look again whether there is room.
+func (s *stream) await(fn func()) {
+	c := s.c.conn
+	if n := c.Pending(); n > 0 {
+		c.OnRoom(min(c.Marks().Low, n/2), func(*conn.Conn) { fn() })
+	} else {
+		c.AfterFunc(streamPatience, func(*conn.Conn) { fn() })
+	}
 }
 
 var errGoexit = errors.New("ws: Read called runtime.Goexit")
@@ -99,38 +145,43 @@ func readSome(r io.Reader, p []byte) (n int, err error) {
 
 // send sends what was read, and goes on, when there is room.
 func (s *stream) send() {
-	if s.told {
-		return
-	}
 	var err error
 	switch {
+	case s.told:
+		return
+	case s.n == 0 && s.err != io.EOF:
+		s.fail()
+		return
+	case !s.fits(s.n):
+		s.await(s.send)
+		return
 	case s.n > 0:
 		_, err = s.w.Write(s.buf[:s.n])
-	case s.err == io.EOF:
+	default:
 		err = s.w.Close()
-	case s.err != nil:
-		s.c.Close(Internal, "")
-		s.finish(s.err)
-		return
 	}
 	switch {
-	case err == conn.ErrSendBufferFull:
-		s.c.conn.OnRoom(-1, func(*conn.Conn) { s.send() })
-	case err != nil:
+	case err == conn.ErrSendBufferFull: // Another loop was faster to what a budget had free.
+		s.await(s.send)
+	case err != nil || s.n == 0:
 		s.finish(err)
-	case s.n == 0:
-		s.finish(nil)
 	default:
-		s.n = 0
-		switch {
-		case s.err != nil:
+		if s.n = 0; s.err != nil {
 			s.send()
-		case s.c.IsFull():
-			s.c.conn.OnRoom(-1, func(*conn.Conn) { s.next() })
-		default:
+		} else {
 			s.c.conn.Loop().Defer(s.next) // Others have their turn between.
 		}
 	}
+}
+
+// fail ends the stream for what its reader has done.
+func (s *stream) fail() {
+	if s.w.begun {
+		s.c.Close(Internal, "")
+	} else {
+		s.c.writer = nil // Nobody has heard of the message.
+	}
+	s.finish(s.err)
 }
 
 // finish tells what became of it, once.

@@ -3,8 +3,6 @@ package ws
 import (
 	"errors"
 
-	"github.com/klauspost/compress/flate"
-
 	"github.com/penstock-go/penstock/conn"
 )
 
@@ -16,20 +14,27 @@ var ErrWriting = errors.New("ws: another message is being written")
 // frames go out; other messages are Rejected until it is closed, since one message
 // cannot be inside another.
 //
+// With compression it holds what makes no fragment yet, less than 16 KiB, and without
+// takeover the last 4 KiB that were sent of the message, which the next fragment may
+// refer to.
+//
 // Thread: that of the connection.
 type Writer struct {
 	c      *Conn
 	op     Op
-	begun  bool // a fragment was sent
-	packer *flate.Writer
-	held   int      // bytes that packer was given since the last fragment
-	out    appender // what packer has made, and was not sent
-	stream *stream  // that it is for, or nil
+	begun  bool    // a fragment was sent
+	held   []byte  // with compression: what was written since the last fragment
+	before []byte  // the end of what was sent of it, where the connection has no window
+	stream *stream // that it is for, or nil
 }
 
-// heldMost is how many bytes the compressor may hold back: the marks do not know of
-// them.
+// heldMost is from how many bytes on a fragment is compressed and sent: the marks do
+// not know of what is held back.
 const heldMost = 16 << 10
+
+// beforeBits bounds the window of a message by itself. A larger one takes longer to be
+// shown than it saves.
+const beforeBits = 12
 
 // NewWriter begins a message. The error is ErrWriting, or conn.ErrClosed.
 func (c *Conn) NewWriter(op Op) (*Writer, error) {
@@ -40,13 +45,8 @@ func (c *Conn) NewWriter(op Op) (*Writer, error) {
 	case c.writer != nil:
 		return nil, ErrWriting
 	}
-	w := &Writer{c: c, op: op}
-	if win := c.windows; win != nil {
-		w.packer = c.lane.deflate().borrow(win.sendBits)
-		w.packer.ResetDict(&w.out, win.context())
-	}
-	c.writer = w
-	return w, nil
+	c.writer = &Writer{c: c, op: op}
+	return c.writer, nil
 }
 
 // Write sends p as a fragment; with compression it joins those before it until
@@ -56,110 +56,141 @@ func (c *Conn) NewWriter(op Op) (*Writer, error) {
 //
 // Ownership: p is lent until Write returns.
 func (w *Writer) Write(p []byte) (n int, err error) {
-	c := w.c
 	if !w.active() {
 		return 0, conn.ErrClosed
 	}
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if w.packer == nil {
-		if s := w.fragment(p, 0); s >= conn.Rejected {
+	whole := p
+	if len(w.held) > 0 {
+		whole = append(w.held, p...) // Held only once it was taken.
+	}
+	if w.c.windows == nil || len(whole) >= w.most() {
+		if s := w.fragment(whole, 0); s >= conn.Rejected {
 			return 0, s.Err()
 		}
 		return len(p), nil
 	}
-	if s := c.conn.Admit(headerLen(len(p), c.lane.ep.client) + len(p)); s != conn.Queued {
-		return 0, s.Err()
+	if w.stream == nil { // A stream has asked already.
+		if s := w.c.conn.Admit(maxHeader + len(whole)); s != conn.Queued {
+			return 0, s.Err()
+		}
 	}
-	_, _ = w.packer.Write(p) // An appender does not fail.
-	if win := c.windows; win.sendTakeover {
-		win.sent.add(c.lane, p, win.sendBits)
-	}
-	if w.held += len(p); w.held >= heldMost {
-		_ = w.Flush() // If it is not taken now, it goes with the next.
+	if len(w.held) > 0 {
+		w.held = whole
+	} else {
+		w.held = append(w.held, p...)
 	}
 	return len(p), nil
 }
 
-// Flush sends what the compressor holds back, so that the peer can read all that
-// was written. It does nothing without compression. The error is that of Write.
+// most is from how many bytes on a fragment is made.
+func (w *Writer) most() int {
+	if w.stream != nil {
+		return min(heldMost, w.stream.most())
+	}
+	return heldMost
+}
+
+// Flush sends what is held back, so that the peer can read all that was written. It
+// does nothing without compression. The error is that of Write.
 func (w *Writer) Flush() error {
 	if !w.active() {
 		return conn.ErrClosed
 	}
-	if w.packer == nil {
+	if len(w.held) == 0 {
 		return nil
 	}
-	if w.held > 0 {
-		_ = w.packer.Flush()
-		w.held = 0
-	}
-	return w.fragment(nil, 0).Err()
+	return w.fragment(w.held, 0).Err()
 }
 
 // Close ends the message, past the limit of the queue if need be. When it fails
-// with conn.ErrSendBufferFull the message is still open, and Close may be called
-// again; after conn.ErrClosed there is none.
+// with conn.ErrSendBufferFull the message is still open, and Close, Write and Flush may
+// be called again; after conn.ErrClosed there is none.
 func (w *Writer) Close() error {
 	if !w.active() {
 		return conn.ErrClosed
 	}
-	if w.packer != nil {
-		_ = w.packer.Flush()
-		w.out.data = cutTail(w.out.data)
-	}
-	w.c.writer = nil // A hook that runs when the end is queued may send again.
-	s := w.fragment(nil, bitFin)
-	if s == conn.Rejected {
-		w.c.writer = w
-	} else {
-		w.drop()
-	}
-	return s.Err()
+	return w.fragment(w.held, bitFin).Err()
 }
 
 // active reports whether the message is open.
 func (w *Writer) active() bool { return w.c.writer == w && w.c.phase == open }
 
-// drop gives back what the writer holds.
-func (w *Writer) drop() {
-	if w.packer != nil {
-		w.packer.ResetDict(nil, nil) // It must not keep the connection alive.
-		w.c.lane.deflate().giveBack(w.packer, w.c.windows.sendBits)
-		w.packer = nil
+// fragment sends p as one frame. It is compressed when it was admitted, and what it
+// changes is changed then: a frame that is refused leaves no trace, and hooks find all
+// as it will be.
+func (w *Writer) fragment(p []byte, fin byte) conn.Status {
+	c := w.c.conn
+	c.Keep(true)
+	defer c.Keep(false)
+	size := maxHeader + len(p)
+	encode := func(dst []byte) ([]byte, error) { return w.frame(dst, p, fin), nil }
+	switch {
+	case w.stream != nil:
+		return c.TryEncode(size, encode)
+	case fin != 0 && len(p) <= maxControl-packMore:
+		return c.EncodeReserved(size+packMore, encode)
 	}
+	return c.Encode(size, encode)
 }
 
-// fragment sends p, or what the packer has made, as one frame.
-func (w *Writer) fragment(p []byte, fin byte) conn.Status {
-	c := w.c
-	if w.packer != nil {
-		if p = w.out.data; len(p) == 0 && fin == 0 {
-			return conn.Queued
-		}
+// frame appends p as a frame to dst, which is empty.
+func (w *Writer) frame(dst, p []byte, fin byte) []byte {
+	c, first := w.c, fin
+	if !w.begun {
+		first |= byte(w.op)
 	}
-	first, was := fin, w.begun
-	if !was {
-		if first |= byte(w.op); w.packer != nil {
+	if size := maxHeader + len(p) + packMore; cap(dst) < size {
+		dst = c.lane.bytes(size)
+	}
+	dst = dst[:maxHeader]
+	if c.windows == nil {
+		dst = append(dst, p...)
+	} else {
+		if !w.begun {
 			first |= bitRSV1
 		}
+		dst = w.pack(dst, p, fin)
 	}
-	// The bytes are copied before a hook runs that may write more.
-	w.begun, w.out.data = true, w.out.data[:0]
-	c.conn.Keep(true)
-	defer c.conn.Keep(false)
-	var s conn.Status
-	if fin != 0 && len(p) <= maxControl {
-		s = c.say(first, p)
+	if w.begun = true; fin != 0 {
+		c.writer = nil // A hook that runs when the end is queued may send again.
+	}
+	return c.lane.seal(dst, maxHeader, first)
+}
+
+// pack appends p to dst, compressed behind what was sent of the message, and notes it.
+func (w *Writer) pack(dst, p []byte, fin byte) []byte {
+	l, win := w.c.lane, w.c.windows
+	before := w.before
+	if win.sendTakeover {
+		before = win.context()
+	}
+	if len(p) == 0 { // The end of a message that was flushed: an empty block, as far as it is sent.
+		dst = append(dst, 0)
 	} else {
-		s = c.frame(first, p)
+		dst = l.deflate().append(dst, p, before, win.sendBits)
 	}
-	if s == conn.Rejected {
-		w.begun = was
-		if w.packer != nil {
-			w.out.data = p
-		}
+	if fin == 0 {
+		dst = append(dst, flushTail...)
 	}
-	return s
+	if win.sendTakeover {
+		win.sent.add(l, p, win.sendBits)
+	} else {
+		w.remember(p, 1<<min(win.sendBits, beforeBits))
+	}
+	if w.held = w.held[:0]; cap(w.held) > 2*heldMost {
+		w.held = nil
+	}
+	return dst
+}
+
+// remember keeps the last bytes of what was sent of the message.
+func (w *Writer) remember(p []byte, most int) {
+	p = p[max(0, len(p)-most):]
+	if over := len(w.before) + len(p) - most; over > 0 {
+		w.before = w.before[:copy(w.before, w.before[over:])]
+	}
+	w.before = append(w.before, p...)
 }
