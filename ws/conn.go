@@ -72,7 +72,8 @@ func (c *Conn) Protocol() string { return c.protocol }
 // Handler returns the handler that hears the events.
 func (c *Conn) Handler() Handler { return c.hooks.handler }
 
-// SetHandler has h hear all events from now on. Its OnOpen does not run.
+// SetHandler has h hear all events from now on, but for the rest of a message that
+// another one has heard in pieces so far. Its OnOpen does not run.
 func (c *Conn) SetHandler(h Handler) { c.hooks = newHooks(h) }
 
 // Compressed reports whether the peer takes compressed messages, and so whether

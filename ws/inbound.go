@@ -1,6 +1,8 @@
 package ws
 
 import (
+	"math"
+
 	"github.com/penstock-go/penstock/buf"
 )
 
@@ -16,7 +18,8 @@ type inbound struct {
 	// The message that the frames belong to.
 	op       Op // 0: none has begun
 	deflated bool
-	told     bool // a Fragment of it was told
+	tell     func(*Conn, *Fragment) // who hears it in pieces, to its end; nil: whole
+	told     bool                   // a piece was
 	check    text
 	size     uint64 // of the frames so far, in whole
 
@@ -142,10 +145,20 @@ func (c *Conn) judge(h *header, op Op) *failure {
 		if h.length > maxControl {
 			return errControlLong
 		}
-	case h.length > uint64(c.lane.ep.cfg.MaxMessage):
+	case h.length > c.most(h.rsv != 0 || h.op == opContinuation && c.in != nil && c.in.deflated):
 		return errTooBig
 	}
 	return nil
+}
+
+// most is how many bytes of a message may come: those of a compressed one, which
+// may be longer than what it inflates to, only a little more.
+func (c *Conn) most(deflated bool) uint64 {
+	n := uint64(c.lane.ep.cfg.MaxMessage)
+	if deflated {
+		n += n/1000 + 64
+	}
+	return min(n, math.MaxInt)
 }
 
 // misshapen refuses a header with a length in the wrong form, unless something is
@@ -223,9 +236,12 @@ func (c *Conn) beginFrame(in *buf.Buf) int {
 		return n - was
 	}
 	if h.op != opContinuation {
-		b.op, b.deflated, b.check, b.size, b.told = h.op, h.rsv != 0, text{}, 0, false
+		b.op, b.deflated, b.check, b.size, b.told, b.tell = h.op, h.rsv != 0, text{}, 0, false, nil
+		if !b.deflated {
+			b.tell = c.hooks.fragment
+		}
 	}
-	if b.size += h.length; b.size > uint64(c.lane.ep.cfg.MaxMessage) {
+	if b.size += h.length; b.size > c.most(b.deflated) {
 		c.fail(errTooBig)
 		return 0
 	}
@@ -263,7 +279,7 @@ func (c *Conn) partOfMessage(in *buf.Buf, p []byte, skip int) {
 		c.fail(errText)
 		return
 	}
-	if c.hooks.fragment != nil && !b.deflated {
+	if b.tell != nil {
 		c.tellFragment(p, whole)
 		in.Advance(skip + len(p))
 		return
@@ -280,7 +296,7 @@ func (c *Conn) partOfMessage(in *buf.Buf, p []byte, skip int) {
 // tellFragment hands on a piece of a message as it came.
 func (c *Conn) tellFragment(p []byte, whole bool) {
 	b, l := c.in, c.lane
-	op, first := b.op, !b.told
+	op, first, tell := b.op, !b.told, b.tell
 	if len(p) == 0 && !whole {
 		return
 	}
@@ -292,7 +308,7 @@ func (c *Conn) tellFragment(p []byte, whole bool) {
 		return
 	}
 	l.fragment = Fragment{Op: op, First: first, Last: whole, data: p}
-	c.hooks.fragment(c, &l.fragment)
+	tell(c, &l.fragment)
 	l.fragment = Fragment{}
 }
 
@@ -341,20 +357,21 @@ func (c *Conn) collect(in *buf.Buf, p []byte, skip int) bool {
 }
 
 // firstBlock finds the place for a message of which the first n bytes are behind
-// skip others in in: that very block, when nothing else is in it and the rest of
-// the message fits.
+// skip others in in: that very block, when nothing else is in it, the rest of the
+// message fits, and it is not large for what has come. What is only announced takes no
+// other block than what has come does.
 func (c *Conn) firstBlock(in *buf.Buf, n, skip int) bool {
-	b, loop := c.in, c.lane.loop
-	total := int(b.size) // As far as frames have told.
-	if skip+n == in.Len() && total-n <= len(in.Room()) && b.frame.fin && c.mayKeep() {
+	b, small, bulk := c.in, c.lane.loop.Small(), c.lane.loop.Bulk()
+	fits := skip+n == in.Len() && b.size <= uint64(n+len(in.Room())) && (in.Cap() <= small.BlockSize() || n >= in.Cap()/4)
+	if fits && b.frame.fin && c.mayKeep() {
 		b.block, b.front = in.Take(), skip
 		return true
 	}
 	switch {
-	case maxHeader+total <= loop.Small().BlockSize():
-		b.block = loop.Small().Get()
-	case maxHeader+total <= loop.Bulk().BlockSize():
-		b.block = loop.Bulk().Get()
+	case maxHeader+n <= small.BlockSize():
+		b.block = small.Get()
+	case maxHeader+n <= bulk.BlockSize():
+		b.block = bulk.Get()
 	default:
 		c.outgrow(n)
 		return true
@@ -379,7 +396,7 @@ func (c *Conn) outgrow(n int) {
 	if !b.block.IsZero() {
 		have = b.block.Bytes()[b.front:]
 	}
-	if bulk := l.loop.Bulk(); len(have) > 0 && maxHeader+max(int(b.size), len(have)+n) <= bulk.BlockSize() {
+	if bulk := l.loop.Bulk(); len(have) > 0 && max(int(b.size), len(have)+n) <= bulk.BlockSize()-maxHeader {
 		if larger := bulk.Get(); !larger.IsZero() {
 			larger.Extend(maxHeader)
 			larger.Append(have)

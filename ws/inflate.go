@@ -19,8 +19,10 @@ type inflater struct {
 
 	// Of a message that is told in pieces.
 	to    *Conn // nil: it is wanted whole
+	hear  func(*Conn, *Fragment)
 	op    Op
 	told  bool   // a piece was
+	again bool   // it is inflated once more, and nobody hears it
 	check text   // of the pieces that were
 	past  []byte // the end of them
 }
@@ -62,7 +64,7 @@ func (c *Conn) inflate(op Op, p []byte) {
 	}
 	f := l.inflater
 	if f.to = nil; c.hooks.fragment != nil {
-		f.to, f.op = c, op
+		f.to, f.hear, f.op = c, c.hooks.fragment, op
 	}
 	err := f.message(p, before, most)
 	switch {
@@ -97,7 +99,11 @@ func (c *Conn) inflate(op Op, p []byte) {
 // message inflates one message, to at most that many bytes, behind what went
 // before. The result, or the last piece of it, is in f.out.
 func (f *inflater) message(p, before []byte, most int) *failure {
-	f.data = append(append(f.data[:0], p...), endTail...)
+	return f.messageWith(endTail, p, before, most)
+}
+
+func (f *inflater) messageWith(tail, p, before []byte, most int) *failure {
+	f.data = append(append(f.data[:0], p...), tail...)
 	f.in.Reset(f.data)
 	f.out, f.size = f.out[:0], 0
 	f.told, f.check, f.past = false, text{}, f.past[:0]
@@ -111,13 +117,40 @@ func (f *inflater) message(p, before []byte, most int) *failure {
 		}
 		switch f.in.Len() {
 		case 0:
+			if !f.again && f.endsAsTail() && !f.endsOtherwise(p, before, most) {
+				return errInflate
+			}
 			return nil
-		case len(endTail): // A last block of the sender's own, without the empty one behind it.
+		case len(tail): // A last block of the sender's own, without the empty one behind it.
 			return nil
 		}
 		seen = f.behind(before)
 	}
 	return errInflate
+}
+
+// otherTail serves as endTail does, and makes the message a byte longer.
+var otherTail = []byte{0x01, 0x00, 0xfe, 0xff, 'x', 0x01, 0x00, 0x00, 0xff, 0xff}
+
+// endsAsTail reports whether what has come out ends as the tail does. It may be the
+// tail: in a stored block that is longer than what has come of it.
+func (f *inflater) endsAsTail() bool {
+	end := f.out
+	if len(end) < len(endTail) {
+		end = append(f.past[max(0, len(f.past)-len(endTail)):len(f.past):len(f.past)], end...)
+	}
+	return bytes.HasSuffix(end, endTail) || bytes.HasSuffix(end, endTail[:4])
+}
+
+// endsOtherwise reports whether the message, with another tail, comes out as that
+// makes it.
+func (f *inflater) endsOtherwise(p, before []byte, most int) bool {
+	was := *f
+	f.again, f.out, f.past, f.seen, f.data = true, nil, nil, nil, nil
+	err := f.messageWith(otherTail, p, before, max(most, most+1)) // Unless that is beyond every int.
+	size := f.size
+	*f = was
+	return err == nil && size == was.size+1
 }
 
 // behind returns what precedes the next block, when a last block was not the end:
@@ -174,10 +207,10 @@ func (f *inflater) tell(last bool) *failure {
 		return errText
 	}
 	first := !f.told
-	if f.told = true; c.phase == open { // Somebody who has said goodbye hears no messages.
+	if f.told = true; c.phase == open && !f.again { // Somebody who has said goodbye hears no messages.
 		l := c.lane
 		l.fragment = Fragment{Op: f.op, First: first, Last: last, data: f.out}
-		c.hooks.fragment(c, &l.fragment)
+		f.hear(c, &l.fragment)
 		l.fragment = Fragment{}
 	}
 	if c.phase > closing || !c.conn.Connected() {
