@@ -318,8 +318,8 @@ func appendRefusal(p []byte, status int, text string, extra []byte) []byte {
 	p = strconv.AppendInt(p, int64(status), 10)
 	p = append(append(append(p, ' '), http.StatusText(status)...), "\r\nConnection: close\r\n"...)
 	switch status {
-	case http.StatusUpgradeRequired:
-		p = append(p, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"...)
+	case http.StatusUpgradeRequired: // Who sends Upgrade says so in Connection (RFC 9110, 7.8).
+		p = append(p, "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"...)
 	case http.StatusMethodNotAllowed:
 		p = append(p, "Allow: GET\r\n"...)
 	case http.StatusNotModified: // It has no body (RFC 9110, 6.4.1).

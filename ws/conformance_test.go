@@ -1,11 +1,13 @@
 package ws_test
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
 	"math"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -346,32 +348,71 @@ func converse(t *testing.T, server bool, e exchange, seed uint64, talk func(r *r
 	r.finish()
 }
 
-// TestConformanceOnEngines runs the exchanges over TCP, on both engines.
+// TestConformanceOnEngines runs the exchanges over TCP, on both engines, with both
+// roles.
 func TestConformanceOnEngines(t *testing.T) {
 	engines(t, func(t *testing.T, g *reactor.Group) {
-		s, l, err := ws.Listen(g, "tcp", "127.0.0.1:0", echoer(), ws.Config{MaxMessage: maxMessage}, conn.Config{Linger: 10 * time.Second})
+		below := conn.Config{Linger: 10 * time.Second}
+		s, l, err := ws.Listen(g, "tcp", "127.0.0.1:0", echoer(), ws.Config{MaxMessage: maxMessage}, below)
+		if err != nil {
+			t.Fatal(err)
+		}
+		foreign := listenTCP(t)
+		defer foreign.Close()
+		k, err := ws.NewClient("ws://"+foreign.Addr().String()+"/", echoer(), ws.ClientConfig{
+			Config: ws.Config{MaxMessage: maxMessage}, Dialer: &conn.Dialer{Config: below},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range exchanges() {
-			t.Run(name("%s", e.name), func(t *testing.T) {
-				whole, _ := e.bytes(true)
+			t.Run(name("server/%s", e.name), func(t *testing.T) {
 				c := dialTCP(t, l)
 				defer c.Close()
-				go func() { _, _ = c.Write(append(handshake(), whole...)) }()
-				heard, err := io.ReadAll(c)
+				say, _ := e.bytes(true)
+				_, heard, _ := bytes.Cut(talk(t, c, c, append(handshake(), say...), false), []byte("\r\n\r\n"))
+				e.check(t, true, heard)
+			})
+			t.Run(name("client/%s", e.name), func(t *testing.T) {
+				if err := k.Start(within(t, 20*time.Second), g.Loop(0)); err != nil {
+					t.Fatal(err)
+				}
+				c, err := foreign.Accept()
 				if err != nil {
 					t.Fatal(err)
 				}
-				_, heard, ok := bytes.Cut(heard, []byte("\r\n\r\n"))
-				if !ok {
-					t.Fatalf("answer %q", heard)
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(testutil.Timeout(20 * time.Second)))
+				r := bufio.NewReader(c)
+				request, err := http.ReadRequest(r)
+				if err != nil {
+					t.Fatal(err)
 				}
-				e.check(t, true, heard)
+				say, _ := e.bytes(false)
+				key := "Sec-WebSocket-Key: " + request.Header.Get("Sec-WebSocket-Key") + "\r\n"
+				e.check(t, false, talk(t, c.(*net.TCPConn), r, append(answerTo(key), say...), true))
 			})
 		}
-		testutil.Eventually(t, 10*time.Second, "all closed", func() bool { return s.Stats().Open == 0 })
+		testutil.Eventually(t, 10*time.Second, "all closed", func() bool { return s.Stats().Open == 0 && k.Stats().Open == 0 })
+		if n := uint64(len(exchanges())); s.Stats().Opened != n || k.Stats().Opened != n {
+			t.Errorf("of %d: server %+v, client %+v", n, s.Stats(), k.Stats())
+		}
 	})
+}
+
+// talk says all while it hears what comes, to the end.
+func talk(t *testing.T, c *net.TCPConn, heard io.Reader, say []byte, half bool) []byte {
+	t.Helper()
+	go func() {
+		if _, err := c.Write(say); err == nil && half {
+			_ = c.CloseWrite() // A client waits for the server to end the connection.
+		}
+	}()
+	all, err := io.ReadAll(heard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // echoer sends back what it gets.

@@ -153,7 +153,7 @@ func TestHandshakes(t *testing.T) {
 				if status != tc.status {
 					t.Fatalf("%s: answer %q, want %s", how, head, tc.status)
 				}
-				if status == "426" && !bytes.Contains(head, []byte("\r\nSec-WebSocket-Version: 13\r\n")) {
+				if status == "426" && !bytes.Contains(head, []byte("\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n")) {
 					t.Fatalf("%s: answer %q without the version that is spoken", how, head)
 				}
 				if opened := r.opens == 1; opened != (status == "101") {
