@@ -10,10 +10,10 @@ import (
 	"github.com/penstock-go/penstock/ws"
 )
 
-// Bounds of what a guest may say, in bytes.
+// Bounds of what a guest may say.
 const (
-	lineMost = 4 << 10
-	nameMost = 40
+	lineMost = 4 << 10 // bytes of JSON
+	nameMost = 40      // characters
 )
 
 // line is what goes both ways, as JSON. From is "" for what the house itself says.
@@ -34,7 +34,7 @@ func (h *house) OnUpgrade(r *ws.Request) {
 	query, err := url.ParseQuery(r.Query())
 	g := &guest{name: clean(query.Get("name")), room: clean(query.Get("room"))}
 	if err != nil || g.name == "" || g.room == "" {
-		r.Refuse(http.StatusBadRequest, "name and room have 1 to 40 bytes")
+		r.Refuse(http.StatusBadRequest, "name and room have 1 to 40 characters")
 		return
 	}
 	r.SetUser(g)
@@ -43,7 +43,7 @@ func (h *house) OnUpgrade(r *ws.Request) {
 // clean returns a name, or "" for what cannot be one.
 func clean(s string) string {
 	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > nameMost || !utf8.ValidString(s) {
+	if utf8.RuneCountInString(s) > nameMost || !utf8.ValidString(s) {
 		return ""
 	}
 	return s

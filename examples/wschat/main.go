@@ -95,7 +95,10 @@ func serve(ctx context.Context, o options, out io.Writer) error {
 	}
 	last, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	err = errors.Join(server.Shutdown(last), group.Shutdown(last)) // Those on the loops are no longer the server's.
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Shutdown(last) }() // It may wait for connections that browsers have in reserve.
+	err = group.Shutdown(last)                       // Those on the loops are no longer the server's.
+	err = errors.Join(err, server.Close(), <-stopped)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}

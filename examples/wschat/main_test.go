@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -47,8 +48,7 @@ func TestChat(t *testing.T) {
 			if _, err := fmt.Sscanf(lines.Text(), "serving %s on %s", &address, &on); err != nil || on != engine {
 				t.Fatalf("%q: %v", lines.Text(), err)
 			}
-			talk(t, g, address)
-			cancel()
+			talk(t, g, address, cancel)
 			if err := <-ended; err != nil {
 				t.Error(err)
 			}
@@ -57,7 +57,7 @@ func TestChat(t *testing.T) {
 	}
 }
 
-func talk(t *testing.T, g *reactor.Group, address string) {
+func talk(t *testing.T, g *reactor.Group, address string, end func()) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	answer, err := client.Get(address)
 	if err != nil {
@@ -115,7 +115,7 @@ func talk(t *testing.T, g *reactor.Group, address string) {
 	b := must("name=Bob+B.&room=lobby", &ws.Deflate{})
 	hear(a, "|Bob B. is here.")
 	hear(b, "|You are in lobby.")
-	c := must("name=Eve&room=cellar", nil)
+	c := must("name="+strings.Repeat("%C3%AB", nameMost)+"&room=cellar", nil)
 	hear(c, "|You are in cellar.")
 	long := strings.Repeat("hello ", 100)
 	a.ref.Send(ws.Text, []byte(`{"text": "`+long+`"}`))
@@ -128,11 +128,20 @@ func talk(t *testing.T, g *reactor.Group, address string) {
 		t.Errorf("nonsense: closed with %d", code)
 	}
 	var he *ws.HandshakeError
-	if _, err := enter("name=&room=x", nil); !errors.As(err, &he) || he.Status != http.StatusBadRequest {
-		t.Errorf("no name: %v", err)
+	for _, name := range []string{"", "+", strings.Repeat("x", nameMost+1), "%FF"} {
+		if _, err := enter("room=x&name="+name, nil); !errors.As(err, &he) || he.Status != http.StatusBadRequest {
+			t.Errorf("name %q: %v", name, err)
+		}
 	}
-	c.ref.Close(ws.Normal, "")
-	<-c.closed
+	idle, err := net.Dial("tcp", strings.TrimPrefix(address, "http://")) // As browsers have one in reserve.
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	end()
+	if code := <-c.closed; code != ws.GoingAway {
+		t.Errorf("at the end: closed with %d", code)
+	}
 	if len(c.heard) > 0 {
 		t.Errorf("heard in another room: %q", <-c.heard)
 	}
