@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 
@@ -17,6 +18,9 @@ import (
 
 // ErrEnded says that the group has ended.
 var ErrEnded = errors.New("reactor: the group has ended")
+
+// ErrOnLoop says that what would have waited for a loop was called on it.
+var ErrOnLoop = errors.New("reactor: a loop cannot wait for itself")
 
 // Group is the loops of a service.
 //
@@ -162,6 +166,7 @@ func (g *Group) thread(id int, cpus []int, open opener, opened chan<- *Loop, fai
 		return
 	}
 	l := NewLoop(LoopConfig{ID: id, Engine: engine, Small: small, Bulk: bulk, Logger: g.cfg.Logger, Spin: g.cfg.Spin, workers: g.work})
+	l.isHere()
 	l.start, l.started, l.gone = make(chan bool), make(chan error, 1), make(chan struct{})
 	opened <- l
 	defer close(l.gone)
@@ -288,7 +293,15 @@ func (g *Group) Done() <-chan struct{} { return g.done }
 // returns when all loops have ended, and Loop.Work that runs has returned, with the
 // first failure of a loop, or with ctx's error when it had to use force. Work that
 // outlasts ctx goes on, since nobody can end it, and nobody hears of its end.
+//
+// On a loop of the group, as in a handler, all this begins, and Shutdown returns
+// ErrOnLoop at once, since the loop would wait for itself. Done tells when all have
+// ended.
 func (g *Group) Shutdown(ctx context.Context) error {
+	if g.here() != nil {
+		go func() { _ = g.Shutdown(ctx) }()
+		return ErrOnLoop
+	}
 	g.each(func(l *Loop) { l.stop(false) })
 	select {
 	case <-g.done:
@@ -307,9 +320,13 @@ func (g *Group) Shutdown(ctx context.Context) error {
 }
 
 // Close ends everything at once; what was pending is lost, as OnClose tells. It does
-// not wait for Loop.Work that runs.
+// not wait for Loop.Work that runs. On a loop of the group it returns ErrOnLoop, as
+// Shutdown does.
 func (g *Group) Close() error {
 	g.each(func(l *Loop) { l.stop(true) })
+	if g.here() != nil {
+		return ErrOnLoop
+	}
 	<-g.done
 	return g.failure()
 }
@@ -318,4 +335,12 @@ func (g *Group) failure() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.err
+}
+
+// here returns the loop of g that the caller runs on, or nil.
+func (g *Group) here() *Loop {
+	if l := loopHere(); slices.Contains(g.loops, l) {
+		return l
+	}
+	return nil
 }

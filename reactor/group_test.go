@@ -172,3 +172,29 @@ func TestProbe(t *testing.T) {
 		t.Errorf("%+v", info)
 	}
 }
+
+// TestGroupOnLoop calls on a loop what waits for all loops: it does not hang, and
+// what was asked for happens.
+func TestGroupOnLoop(t *testing.T) {
+	for name, end := range map[string]func(g *Group) error{
+		"Close":    (*Group).Close,
+		"Shutdown": func(g *Group) error { return g.Shutdown(context.Background()) },
+	} {
+		onEngines(t, 2, func(t *testing.T, g *Group) {
+			told := make(chan error, 1)
+			g.Loop(1).Post(func(l *Loop) {
+				if s := g.Stats(); len(s) != 1 || s[0].Loop != 1 || s[0].Turns == 0 {
+					t.Errorf("Stats on loop 1: %+v", s)
+				}
+				told <- end(g)
+			})
+			if err := <-told; err != ErrOnLoop {
+				t.Errorf("%s: %v", name, err)
+			}
+			<-g.Done()
+			if err := end(g); err != nil {
+				t.Errorf("%s from elsewhere: %v", name, err)
+			}
+		})
+	}
+}

@@ -6,3 +6,7 @@ package reactor
 func OnLoop() bool { return false }
 
 func enterThread() (leave func()) { return func() {} }
+
+func (l *Loop) isHere() {}
+
+func loopHere() *Loop { return nil }

@@ -18,8 +18,12 @@ type LoopStats struct {
 }
 
 // Stats asks every loop for its counters and returns them in the order of the
-// loops. A loop that has ended is left out.
+// loops. A loop that has ended is left out. On a loop of the group, which must not
+// wait for others, it returns the counters of that one alone.
 func (g *Group) Stats() []LoopStats {
+	if l := g.here(); l != nil {
+		return []LoopStats{l.stats()}
+	}
 	all := make([]LoopStats, 0, len(g.loops))
 	for _, l := range g.loops {
 		answer := make(chan LoopStats, 1)
