@@ -24,7 +24,7 @@ const (
 
 // Budget bounds the bytes that are pending on all connections that share it,
 // of any listeners, loops and groups: the send memory of the process. Set it
-// as Config.Budget.
+// as Config.Budget, and as PacketConfig.Budget of sockets of datagrams.
 //
 // It is hard and fair at once, by the dynamic threshold that switches use
 // (Choudhury and Hahne, 1998). Let total be what is pending on all of them. A

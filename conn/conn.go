@@ -138,14 +138,18 @@ func newHost(l *reactor.Loop, cfg Config, k *hooks) *host {
 }
 
 // New puts the connected stream socket fd on loop l and runs OnOpen. cfg must
-// have passed Check.
+// have passed Check. On a loop that has been asked to end it is then asked too.
 //
 // Ownership: fd is the connection's, which closes it.
 // Thread: that of l.
 func New(l *reactor.Loop, fd int, h Handler, cfg Config) *Conn {
 	host := newHost(l, cfg, newHooks(h))
 	host.unix = isUnix(fd)
-	return host.open(fd)
+	c := host.open(fd)
+	if l.Stopping() {
+		c.Stop(l, l.Forced())
+	}
+	return c
 }
 
 func (h *host) open(fd int) *Conn { return h.openWith(fd, nil, nil) }
@@ -157,11 +161,12 @@ func (h *host) openWith(fd int, heard []byte, user any) *Conn {
 	if h.count != nil {
 		h.count(1)
 	}
-	h.loop.As(c)
+	was := h.loop.As(c)
 	c.touch() // Arms the receive, unless OnOpen pauses or closes.
 	c.parkBytes(heard)
 	c.startClock()
 	c.hooks.handler.OnOpen(c)
+	h.loop.As(was) // Of who panicked inside nobody comes here.
 	return c
 }
 

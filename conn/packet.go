@@ -152,6 +152,10 @@ type PacketConfig struct {
 	// HighWater, LowWater and Limit are the marks of the send queue, as in
 	// Config. A datagram counts its payload and PacketCost bytes.
 	HighWater, LowWater, Limit int
+	// Budget counts the queue too, PacketCost bytes for each datagram among them,
+	// with those of all connections and sockets that share it. A datagram that
+	// does not fit is Rejected: none makes room, and OnFull does not tell of it.
+	Budget *Budget
 	// PauseOnFull stops receiving while the queue is full.
 	PauseOnFull bool
 	// MaxPacket is the longest payload that is received whole, in bytes; of a
@@ -190,6 +194,9 @@ func (c PacketConfig) Check() (PacketConfig, error) {
 	if c.CloseTimeout < 0 || c.SendBuffer < 0 || c.RecvBuffer < 0 {
 		return c, fmt.Errorf("conn: negative CloseTimeout, SendBuffer or RecvBuffer")
 	}
+	if err := c.Budget.check(); err != nil {
+		return c, err
+	}
 	return c, Marks{c.HighWater, c.LowWater, c.Limit}.check()
 }
 
@@ -200,7 +207,7 @@ type PacketStats struct {
 	Truncated     uint64 // received, of which a part was cut off
 	Dropped       uint64 // by the kernel, because its receive buffer was full
 	Full, Drain   uint64 // hooks run
-	Rejected      uint64 // datagrams refused because the queue was at its limit
+	Rejected      uint64 // datagrams refused because the queue or the Budget was at its limit
 	RejectedBytes uint64
 	Failed        uint64 // admitted, and refused by the network or the kernel
 	AfterClose    uint64 // sends after the close

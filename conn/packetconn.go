@@ -92,14 +92,14 @@ type packetFinal struct {
 	timer  *reactor.Timer
 }
 
-// attach puts p on loop l.
-func (p *PacketConn) attach(l *reactor.Loop) {
+// attach puts p on loop l, and returns for whom that ran.
+func (p *PacketConn) attach(l *reactor.Loop) (was reactor.Sink) {
 	p.loop, p.id = l, l.NextID()
 	p.marks = Marks{p.cfg.HighWater, p.cfg.LowWater, p.cfg.Limit}
 	p.batch = packetLeast
 	p.token = l.Attach(p)
-	l.As(p)
 	p.touch()
+	return l.As(p)
 }
 
 // ID returns the number of the socket: unique in the process among sockets and
@@ -465,6 +465,10 @@ func (p *PacketConn) complete() {
 	p.out.drop(func(d *datagram) { p.lose(len(d.data)) })
 	if p.gate != nil {
 		p.gate.close(p)
+	}
+	if b := p.cfg.Budget; b != nil {
+		b.total.Add(-int64(p.Pending()))
+		b.tell()
 	}
 	p.hooks.handler.OnClose(p, f.result())
 }

@@ -53,7 +53,7 @@ func (d *Dialer) dialPacket(l *reactor.Loop, network, address string, h PacketHa
 		return nil, err
 	}
 	p := &PacketConn{cfg: &cfg, hooks: newPacketHooks(h), sock: packetSocket{fd: -1}, dial: &packetDialing{to: to, opened: opened}}
-	p.attach(l)
+	defer l.As(p.attach(l))
 	if list := to.known(); list != nil {
 		l.Defer(func() { p.resolved(d, list, nil) })
 	} else {
@@ -96,6 +96,9 @@ func (p *PacketConn) resolved(d *Dialer, list []netip.AddrPort, err error) {
 	dial := p.dial
 	dial.stop()
 	p.dial = nil
+	if p.gate != nil {
+		p.gate.setPeer(p.remote)
+	}
 	p.loop.As(p)
 	p.touch()
 	if dial.opened != nil {

@@ -57,7 +57,11 @@ func ListenPacket(g *reactor.Group, network, address string, h PacketHandler, cf
 			err = reactor.ErrEnded
 		}
 	}
-	return l, err
+	if err != nil {
+		l.Close() // Those of loops that are still ending.
+		return nil, err
+	}
+	return l, nil
 }
 
 // Addr returns the address, with the real port.

@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -16,10 +17,11 @@ type PacketRef struct{ g *packetGate }
 // Ref returns the handle to keep on other goroutines.
 func (p *PacketConn) Ref() PacketRef {
 	if p.gate == nil {
-		g := &packetGate{remote: p.loop.Remote(), conn: p, id: p.id, shut: p.state != open, closed: p.state == closed}
+		g := &packetGate{remote: p.loop.Remote(), conn: p, id: p.id, budget: p.cfg.Budget, shut: p.state != open, closed: p.state == closed}
 		g.fn = g.deliver
 		g.pending.Store(int64(p.out.pending))
 		g.setMarks(p.marks)
+		g.setPeer(p.remote)
 		p.gate = g
 	}
 	return PacketRef{p.gate}
@@ -83,13 +85,15 @@ type packetGate struct {
 	remote reactor.Remote
 	conn   *PacketConn // touched on the loop only
 	id     uint64
+	budget *Budget             // nil = none
 	fn     func(*reactor.Loop) // deliver, made once
 
 	pending     atomic.Int64
 	high, limit atomic.Int64
 
 	mu       sync.Mutex
-	shut     bool // takes no more datagrams: a Close is under way
+	peer     netip.AddrPort // of a connected socket
+	shut     bool           // takes no more datagrams: a Close is under way
 	closed   bool
 	posted   bool // fn is in the loop's mailbox
 	items    []packetMail
@@ -109,15 +113,29 @@ func (g *packetGate) setMarks(m Marks) {
 	g.limit.Store(int64(m.Limit))
 }
 
-// chargeWithin counts n bytes as pending unless the queue is at its limit.
+// setPeer tells those who come through a PacketRef to whom a connected socket sends.
+func (g *packetGate) setPeer(peer netip.AddrPort) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.peer = peer
+}
+
+// chargeWithin counts n bytes as pending unless the queue is at its limit, or the
+// budget at its own.
 func (g *packetGate) chargeWithin(n int) bool {
 	for {
 		p := g.pending.Load()
-		if p > 0 && p >= g.limit.Load() {
+		if past(int(p), int(g.limit.Load())) {
+			return false
+		}
+		if g.budget != nil && !g.budget.charge(p, int64(n)) {
 			return false
 		}
 		if g.pending.CompareAndSwap(p, p+int64(n)) {
 			return true
+		}
+		if g.budget != nil {
+			g.budget.total.Add(-int64(n))
 		}
 	}
 }
@@ -139,9 +157,12 @@ func (g *packetGate) put(i packetMail, data []byte) Status {
 		return Closed
 	case i.kind == itemClose:
 		g.shut = true
-	case tooLong(i.to.Peer, i.n):
+	case tooLong(i.to.Peer, i.n), tooLong(g.peer, i.n):
 		return TooLong
 	case !g.chargeWithin(i.n + PacketCost):
+		if g.budget != nil && !past(int(g.pending.Load()), int(g.limit.Load())) {
+			g.budget.refuse(i.n)
+		}
 		g.refused.Messages++
 		g.refused.Bytes += i.n
 		g.post()
@@ -274,7 +295,7 @@ func (p *PacketConn) mailed(to Source, data []byte) {
 	default:
 		return
 	}
-	p.charge(-len(data) - PacketCost)
+	p.credit(len(data) + PacketCost)
 }
 
 // mailDone runs the hooks that a mailbox asks for.

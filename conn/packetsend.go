@@ -27,6 +27,8 @@ type packetq struct {
 	stuck   bool        // the socket's own buffer is full
 	offered bool        // what was queued in this turn was offered once
 	full    bool        // OnFull has run and OnDrain has not
+	ripe    bool        // in an earlier turn
+	told    bool        // OnError has run in this turn
 	remark  bool        // the marks have changed
 	failure PacketError // what OnError is to tell
 }
@@ -115,7 +117,7 @@ func (p *PacketConn) Write(to Source, data []byte) Status {
 		return s
 	}
 	if !p.store(to, data) {
-		p.charge(-len(data) - PacketCost)
+		p.credit(len(data) + PacketCost)
 		return p.refuse(len(data))
 	}
 	return p.admitted()
@@ -215,8 +217,14 @@ func (p *PacketConn) admit(to Source, n int) Status {
 	if p.chargeWithin(n + PacketCost) {
 		return Queued
 	}
+	if b := p.cfg.Budget; b != nil && !past(p.Pending(), p.marks.Limit) {
+		b.refuse(n)
+	}
 	return p.refuse(n)
 }
+
+// past reports whether a queue takes no more for its own limit.
+func past(pending, limit int) bool { return pending > 0 && pending >= limit }
 
 func (p *PacketConn) refuse(n int) Status {
 	p.stats.Rejected++
@@ -228,18 +236,26 @@ func (p *PacketConn) chargeWithin(n int) bool {
 	if p.gate != nil {
 		return p.gate.chargeWithin(n)
 	}
-	if p.out.pending > 0 && p.out.pending >= p.marks.Limit {
+	if past(p.out.pending, p.marks.Limit) {
+		return false
+	}
+	if b := p.cfg.Budget; b != nil && !b.charge(int64(p.out.pending), int64(n)) {
 		return false
 	}
 	p.out.pending += n
 	return true
 }
 
-func (p *PacketConn) charge(n int) {
+// credit counts n bytes less.
+func (p *PacketConn) credit(n int) {
 	if p.gate != nil {
-		p.gate.pending.Add(int64(n))
+		p.gate.pending.Add(-int64(n))
 	} else {
-		p.out.pending += n
+		p.out.pending -= n
+	}
+	if b := p.cfg.Budget; b != nil {
+		b.total.Add(-int64(n))
+		b.tell()
 	}
 }
 
@@ -268,7 +284,7 @@ func (p *PacketConn) fillUp() {
 	if p.out.full || p.state > closing {
 		return
 	}
-	p.out.full = true
+	p.out.full, p.out.ripe = true, false
 	p.stats.Full++
 	p.pausedFull = p.cfg.PauseOnFull
 	if p.hooks.full != nil {
@@ -288,7 +304,7 @@ func (p *PacketConn) edges() {
 			p.fillUp()
 		}
 	}
-	if q.full && p.Pending() <= p.marks.Low {
+	if q.full && q.ripe && p.Pending() <= p.marks.Low {
 		q.full, p.pausedFull = false, false
 		p.stats.Drain++
 		if p.hooks.drain != nil {
@@ -299,11 +315,17 @@ func (p *PacketConn) edges() {
 
 // again has the next turn look at a queue that has emptied at the end of this
 // one, and at what has failed: a handler that sends at each drain and at each
-// error would never let the turn end.
+// error, by which it has its socket flushed once more, would never let the turn end.
 func (p *PacketConn) again() {
 	if p.out.full && p.Pending() <= p.marks.Low || p.out.failure.Err != nil {
-		p.loop.Defer(p.touch)
+		p.loop.Defer(p.nextTurn)
 	}
+}
+
+// nextTurn is what the end of a turn has deferred.
+func (p *PacketConn) nextTurn() {
+	p.out.ripe, p.out.told = p.out.full, false
+	p.touch()
 }
 
 // push offers what is queued to the kernel, until its buffer is full. No handler
@@ -330,7 +352,7 @@ func (p *PacketConn) push() {
 			q.tries = 0
 			p.stats.Failed++
 			p.failed("sendmmsg", 1, err)
-			p.charge(-len(q.list[q.head].data) - PacketCost)
+			p.credit(len(q.list[q.head].data) + PacketCost)
 			p.out.pop(1)
 		}
 	}
@@ -350,7 +372,7 @@ func (p *PacketConn) sent(k int) {
 	}
 	p.stats.Out += uint64(k)
 	p.stats.BytesOut += uint64(bytes)
-	p.charge(-bytes - k*PacketCost)
+	p.credit(bytes + k*PacketCost)
 	q.pop(k)
 }
 
@@ -361,11 +383,13 @@ func (p *PacketConn) failed(op string, packets int, err error) {
 	f.Packets += packets
 }
 
-// tellFailures runs OnError for what was noted, once.
+// tellFailures runs OnError for what was noted, once a turn.
 func (p *PacketConn) tellFailures() {
-	if p.out.failure.Err == nil {
+	if p.out.failure.Err == nil || p.out.told {
 		return
 	}
+	p.out.told = true
+	p.loop.Defer(p.nextTurn)
 	e := p.out.failure
 	p.out.failure = PacketError{}
 	if p.hooks.err != nil && p.state < ending {

@@ -196,8 +196,12 @@ func (l *Loop) Post(fn func(*Loop)) bool { return l.Remote().Post(fn) }
 func (l *Loop) Defer(fn func()) { l.later = append(l.later, task{l.current, fn}) }
 
 // As names the party for which the loop runs from here to the end of the
-// callback: the one that ends if the callback panics.
-func (l *Loop) As(s Sink) { l.current = s }
+// callback: the one that ends if the callback panics. It returns the one that was,
+// for who calls As within somebody else's callback and goes back.
+func (l *Loop) As(s Sink) (was Sink) {
+	was, l.current = l.current, s
+	return was
+}
 
 // Turn runs the loop once: it waits up to limit for the first event (limit < 0:
 // without end), dispatches, runs timers, mail and deferred work, and flushes.

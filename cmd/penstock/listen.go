@@ -50,7 +50,7 @@ func (s *server) open(e endpoint, k kind, cfg conn.Config) (conn.Addr, error) {
 	if e.network == "udp" {
 		l, err := conn.ListenPacket(s.group, e.network, e.address, k.packets, conn.PacketConfig{
 			HighWater: cfg.HighWater, LowWater: cfg.LowWater, Limit: cfg.Limit,
-			PauseOnFull: cfg.PauseOnFull, CloseTimeout: cfg.CloseTimeout,
+			PauseOnFull: cfg.PauseOnFull, CloseTimeout: cfg.CloseTimeout, Budget: cfg.Budget,
 		})
 		if err != nil {
 			return conn.Addr{}, err
