@@ -26,6 +26,9 @@ func prepare(fd int, cfg Config) error {
 	if listens, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); listens != 0 {
 		return fmt.Errorf("descriptor %d listens: %w", fd, errors.ErrUnsupported)
 	}
+	if !connected(fd) {
+		return fmt.Errorf("descriptor %d is not connected: %w", fd, errors.ErrUnsupported)
+	}
 	if err = unix.SetNonblock(fd, true); err != nil {
 		return os.NewSyscallError("fcntl O_NONBLOCK", err)
 	}
@@ -33,4 +36,15 @@ func prepare(fd int, cfg Config) error {
 		cfg.Nagle, cfg.KeepAlive = true, KeepAlive{}
 	}
 	return setOptions(fd, cfg)
+}
+
+// connected reports whether fd has a peer, or had one: a connection that was reset
+// has none any more, but it still has something to read, its end.
+func connected(fd int) bool {
+	if _, err := unix.Getpeername(fd); !errors.Is(err, unix.ENOTCONN) {
+		return true
+	}
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err != nil || n > 0 && p[0].Revents&(unix.POLLIN|unix.POLLERR) != 0
 }

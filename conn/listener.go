@@ -57,7 +57,8 @@ type ListenerStats struct {
 // front. Where a file is in the way, it is replaced if it is the socket of a
 // server that is gone; that of one that listens is refused, as is whatever is no
 // socket. Of two that start at once, one is refused. To find out, Listen
-// connects to what is there, and locks the directory (flock).
+// connects to what is there, and locks the directory (flock); where it cannot,
+// since somebody else keeps it locked, it replaces nothing.
 //
 // The errors of the system wrap a syscall.Errno: EADDRINUSE for a name in use,
 // EEXIST for a file that is no socket.

@@ -129,7 +129,7 @@ func listenUDP(network, address string, n int, cfg PacketConfig) (socks []packet
 
 // bindUDP returns n sockets on one address. As with TCP the first one is bound
 // without SO_REUSEPORT, so that an address that anybody else has is refused, and
-// gets it only then.
+// gets it only then, and only if there are others.
 func bindUDP(network string, udp net.UDPAddr, n int, cfg PacketConfig) (socks []packetSocket, at Addr, err error) {
 	defer func() {
 		if err != nil {
@@ -154,7 +154,9 @@ func bindUDP(network string, udp net.UDPAddr, n int, cfg PacketConfig) (socks []
 		if err == nil && i == 0 {
 			at = Addr{AddrPort: socketAddrs(s.fd).local.AddrPort, Net: "udp"}
 			udp.Port = int(at.Port())
-			err = setInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, "SO_REUSEPORT", 1)
+			if n > 1 {
+				err = setInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, "SO_REUSEPORT", 1)
+			}
 		}
 		if err == nil {
 			err = socks[i].tellLocal(at.Addr())

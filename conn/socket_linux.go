@@ -167,7 +167,8 @@ func openTCP(network, address string, n int, cfg Config) (s sockets, err error) 
 //
 // Each loop has a socket of its own, and the kernel spreads connections over
 // them (SO_REUSEPORT). The first one is bound without that option, so that a
-// port on which anybody else listens is refused, and gets it only then.
+// port on which anybody else listens is refused, and gets it only then, and only
+// if there are others.
 func listenTCP(network string, tcp net.TCPAddr, n int, cfg Config) (fds []int, at Addr, err error) {
 	defer func() {
 		if err != nil {
@@ -191,7 +192,9 @@ func listenTCP(network string, tcp net.TCPAddr, n int, cfg Config) (fds []int, a
 			err = os.NewSyscallError("bind", unix.Bind(fd, sa))
 		}
 		if err == nil && i == 0 {
-			err = setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, "SO_REUSEPORT", 1)
+			if n > 1 {
+				err = setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, "SO_REUSEPORT", 1)
+			}
 			tcp.Port = int(socketAddrs(fd).local.Port())
 		}
 		if err != nil {

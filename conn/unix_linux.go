@@ -11,11 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How long a start and an end wait for the lock of a directory, and how long a
-// socket that refuses is given to listen after all.
+// How long a start waits for the lock of a directory, and how long a socket that
+// refuses is given to listen after all.
 const (
 	lockStart = time.Second
-	lockEnd   = 100 * time.Millisecond
 	bindGrace = 10 * time.Millisecond
 )
 
@@ -62,10 +61,7 @@ func listenFile(fd int, name string, cfg Config) (*socketFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	unlock, locked, err := lockDir(filepath.Dir(path), lockStart)
-	if err != nil {
-		return nil, err
-	}
+	unlock, locked := lockDir(filepath.Dir(path), lockStart)
 	defer unlock()
 	if cfg.Mode != 0 {
 		// The file gets the mode of the socket less the umask: never more, at
@@ -95,24 +91,22 @@ func listenFile(fd int, name string, cfg Config) (*socketFile, error) {
 }
 
 // lockDir locks a directory against others who do the same, for up to patience.
-// Where the directory cannot be locked, because it may not be read or its file
-// system has no locks, locked is false and err is nil.
-func lockDir(dir string, patience time.Duration) (unlock func(), locked bool, err error) {
+// Where the directory cannot be locked, because it may not be read, its file system
+// has no locks, or somebody keeps it locked, which anybody can who may read it,
+// locked is false.
+func lockDir(dir string, patience time.Duration) (unlock func(), locked bool) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return func() {}, false, nil
+		return func() {}, false
 	}
 	unlock = func() { closeSocket(fd) }
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case err == nil:
-			return unlock, true, nil
-		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
-			return unlock, false, nil
-		case time.Now().After(end):
-			unlock()
-			return nil, false, fmt.Errorf("somebody keeps %s locked: %w", dir, unix.EADDRINUSE)
+			return unlock, true
+		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR), time.Now().After(end):
+			return unlock, false
 		}
 	}
 }
@@ -191,18 +185,12 @@ func claim(path string, mode fs.FileMode) (*socketFile, error) {
 }
 
 // remove removes the file if it is still the one that was made here. The socket
-// must still be open, so that no other file can have its number. When somebody
-// else has the directory locked, they are about to look at the file themselves.
+// must still listen: so nobody who looks takes the file for a stale one and puts
+// another in its place meanwhile, and no other can have its number.
 func (f *socketFile) remove() {
-	if f == nil {
-		return
+	if f != nil {
+		f.unlink()
 	}
-	unlock, _, err := lockDir(filepath.Dir(f.path), lockEnd)
-	if err != nil {
-		return
-	}
-	defer unlock()
-	f.unlink()
 }
 
 func (f *socketFile) unlink() {
