@@ -62,6 +62,9 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request, user any) err
 	}
 	if err != nil {
 		u.ep.counts.refused.Add(1)
+		if status == http.StatusMethodNotAllowed {
+			w.Header().Set("Allow", http.MethodGet)
+		}
 		http.Error(w, err.Error(), status)
 		return err
 	}

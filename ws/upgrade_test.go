@@ -77,7 +77,7 @@ func TestUpgrade(t *testing.T) {
 			strings.Replace(good, "Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 12", 1):    "HTTP/1.1 426 ",
 			strings.Replace(good, "X-Token: secret", "X-Long: "+strings.Repeat("long ", 5000), 1): "HTTP/1.1 431 ",
 		} {
-			if got := ask(say); !strings.HasPrefix(got, want) {
+			if got := ask(say); !strings.HasPrefix(got, want) || strings.Contains(got, "\r\nAllow: GET\r\n") != (want == "HTTP/1.1 405 ") {
 				t.Errorf("%.40q: answer %.80q, want %s", say, got, want)
 			}
 		}
@@ -176,5 +176,37 @@ func TestUpgradeTurnsAway(t *testing.T) {
 		_ = open[1].Close()
 		testutil.Eventually(t, 10*time.Second, "a place", func() bool { return u.Stats().Open == 1 })
 		testutil.Eventually(t, 10*time.Second, "no socket", func() bool { _, status := ask(serve(wrapping{listenTCP(t)})); return status == "501" })
+	})
+}
+
+// TestUpgradeOverBridge moves a connection from a server of net/http that is on the
+// loops itself.
+func TestUpgradeOverBridge(t *testing.T) {
+	engines(t, func(t *testing.T, g *reactor.Group) {
+		u, err := ws.NewUpgrader(g, echoer(), ws.Config{}, conn.Config{MaxConns: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := conn.NetListen(g, "tcp", "127.0.0.1:0", conn.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: u}
+		go func() { _ = server.Serve(l) }()
+		defer server.Close()
+		for _, want := range []string{"HTTP/1.1 101 ", "HTTP/1.1 503 "} {
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(testutil.Timeout(10 * time.Second)))
+			_, _ = c.Write(append(handshake(), masked(text("hello"))...))
+			got := make([]byte, len(want))
+			if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
+				t.Errorf("%q, %v, want %q", got, err, want)
+			}
+		}
+		testutil.Eventually(t, 10*time.Second, "open", func() bool { return u.Stats().Open == 1 })
 	})
 }
