@@ -59,7 +59,8 @@ type TimeoutHandler interface {
 // ErrorHandler hears of failures that have no caller to answer.
 type ErrorHandler interface {
 	// OnError runs with a [*SendError] when messages that came through a Ref
-	// were refused: once for each time the mailbox is emptied.
+	// were refused: once for each time the mailbox is emptied; and for each message
+	// of a topic that was.
 	OnError(c *Conn, err error)
 }
 

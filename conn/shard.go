@@ -198,10 +198,7 @@ func (s *shard) stats(sum *TopicStats) {
 func (s *shard) put(name string, p post) Status {
 	s.mu.Lock()
 	p.topic = s.names[name]
-	n := 0
-	if p.Shared != nil {
-		n = p.Shared.Len()
-	}
+	n := p.size()
 	switch {
 	case p.topic == nil:
 		s.mu.Unlock()

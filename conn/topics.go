@@ -160,6 +160,9 @@ type Publication struct {
 	// Send sends to a member by itself, as a protocol does that has to queue, and
 	// returns the answer. It runs on all loops at once.
 	Send func(c *Conn) Status
+	// Size is how many bytes a message by Each or Send holds while it waits for a loop:
+	// they count for what may wait there. Those of Shared are known.
+	Size int
 	// Except is the ID of a connection that is left out, such as the one from
 	// which the message came. 0 is nobody.
 	Except uint64
@@ -174,7 +177,8 @@ type Publication struct {
 //
 // The answer is Queued, or Rejected when a loop is so far behind that 16 MiB or
 // 65536 messages wait for it: its members are counted as refused then, and those
-// on other loops are sent the message all the same.
+// on other loops are sent the message all the same. What a member refuses is told to
+// its OnError.
 func (t *Topics) Publish(topic string, s *buf.Shared) Status {
 	return t.Broadcast(topic, Publication{Shared: s})
 }
@@ -191,9 +195,17 @@ func (t *Topics) PublishBytes(topic string, p []byte) Status {
 }
 
 // PublishEach is Publish of bytes that each chooses for a member; see
-// [Publication].
+// [Publication]. While they wait they count nothing: give Broadcast a Size.
 func (t *Topics) PublishEach(topic string, each func(c *Conn) *buf.Shared) Status {
 	return t.Broadcast(topic, Publication{Each: each})
+}
+
+// size returns the bytes that a message holds while it waits.
+func (p *Publication) size() int {
+	if p.Shared != nil {
+		return p.Shared.Len()
+	}
+	return max(0, p.Size)
 }
 
 // Broadcast is Publish with all that can be asked of it.

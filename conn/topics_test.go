@@ -109,6 +109,43 @@ func TestTopics(t *testing.T) {
 	}
 }
 
+// TestTopicsTellRefusals holds that a member hears of what it was refused, whatever way
+// it was published, and that a hook which panics there costs nobody else a message.
+func TestTopicsTellRefusals(t *testing.T) {
+	ts, rigs := crowd(t, 2, 64, marks(100, 0, 100), nil)
+	a, b := rigs[0], rigs[1]
+	join(t, ts, "x", a, b)
+	var told []string
+	a.onError = func(_ *conn.Conn, err error) {
+		var se *conn.SendError
+		if !errors.As(err, &se) || !errors.Is(err, conn.ErrSendBufferFull) {
+			t.Error(err)
+		}
+		if told = append(told, fmt.Sprint(se.Messages, se.Bytes)); len(told) == 3 {
+			panic("in OnError")
+		}
+	}
+	a.stuff()
+	_ = a.write(100)
+	b.peer.AutoRead(true)
+	shared := buf.NewShared([]byte("1"))
+	ts.Publish("x", shared)
+	ts.PublishEach("x", func(*conn.Conn) *buf.Shared { return shared })
+	ts.Broadcast("x", conn.Publication{Size: 5, Send: func(c *conn.Conn) conn.Status { return c.SendShared(shared) }})
+	a.turns(3)
+	shared.Release()
+	if got := fmt.Sprint(told); got != "[1 1 1 1 1 5]" {
+		t.Errorf("told %s", got)
+	}
+	if got := string(b.peer.Received()); got != "111" {
+		t.Errorf("the other got %q", got)
+	}
+	if s := ts.Stats(); s.Taken != 3 || s.Refused != 3 {
+		t.Errorf("stats %+v", s)
+	}
+	endAll(rigs)
+}
+
 // TestTopicsAtClose holds that a member that closes has left, behind its OnClose,
 // where it still knows its topics and says good-bye to the others.
 func TestTopicsAtClose(t *testing.T) {

@@ -66,7 +66,7 @@ func (s *shard) walk(l *reactor.Loop, most int) (n int) {
 		l.As(c)
 		r.Closed++
 		before := c.droppedMessages()
-		status, sent := p.send(c)
+		status, size, sent := p.send(c)
 		r.Closed--
 		r.Dropped += c.droppedMessages() - before
 		switch {
@@ -76,6 +76,7 @@ func (s *shard) walk(l *reactor.Loop, most int) (n int) {
 			r.Taken++
 		case status == Rejected:
 			r.Refused++
+			c.tellRefused(size)
 		default:
 			r.Closed++
 		}
@@ -83,20 +84,27 @@ func (s *shard) walk(l *reactor.Loop, most int) (n int) {
 	return n
 }
 
-// send sends to one member, unless it is to be skipped.
-func (p *post) send(c *Conn) (s Status, sent bool) {
+// send sends to one member, unless it is to be skipped. size is how long the message is.
+func (p *post) send(c *Conn) (s Status, size int, sent bool) {
+	shared := p.Shared
 	switch {
 	case c.state != open:
-		return Closed, true // Not asked: it is not the member who sends after its close.
+		return Closed, 0, true // Not asked: it is not the member who sends after its close.
 	case p.Send != nil:
-		return p.Send(c), true
-	case p.Each == nil:
-		return c.SendShared(p.Shared), true
+		return p.Send(c), p.size(), true
+	case p.Each != nil:
+		if shared = p.Each(c); shared == nil {
+			return Queued, 0, false
+		}
 	}
-	if shared := p.Each(c); shared != nil {
-		return c.SendShared(shared), true
+	return c.SendShared(shared), shared.Len(), true
+}
+
+// tellRefused tells of a message of n bytes whose publisher has gone on.
+func (c *Conn) tellRefused(n int) {
+	if c.hooks.err != nil {
+		c.hooks.err(c, &SendError{Messages: 1, Bytes: n, Err: ErrSendBufferFull})
 	}
-	return Queued, false
 }
 
 // droppedMessages returns how many messages had to go for newer ones.

@@ -20,7 +20,8 @@ type Deflate struct {
 	// A message that would not become shorter is sent as it is.
 	Threshold int
 	// SendTakeover keeps the context from message to message that is sent, and
-	// RecvTakeover allows the peer the same. Either side may rule it out.
+	// RecvTakeover allows the peer the same. Either side may rule it out. What was sent
+	// compressed with SendTakeover is never dropped by conn.DropOldest.
 	SendTakeover, RecvTakeover bool
 	// SendBits and RecvBits bound the windows of a takeover: 2^bits bytes. From 8 to
 	// 15, default 12. A server refuses a client the takeover that cannot be bound to

@@ -39,7 +39,8 @@ func (t *Topics) Len(topic string) int { return t.topics.Len(topic) }
 func (t *Topics) Stats() conn.TopicStats { return t.topics.Stats() }
 
 // Publish sends a message to every member of a topic; see conn.Topics.Publish for
-// the answers.
+// the answers. A member that is in the middle of a Writer or a SendFrom refuses it; its
+// OnError is told.
 func (t *Topics) Publish(topic string, m *Prepared) conn.Status {
 	return t.Broadcast(topic, m, Audience{})
 }
@@ -58,6 +59,7 @@ type Audience struct {
 func (t *Topics) Broadcast(topic string, m *Prepared, to Audience) conn.Status {
 	return t.topics.Broadcast(topic, conn.Publication{
 		Send:   func(c *conn.Conn) conn.Status { return of(c).SendPrepared(m) },
+		Size:   m.Len(),
 		Except: to.Except,
 		Done:   to.Done,
 	})

@@ -1,6 +1,7 @@
 package ws_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -113,6 +114,53 @@ func TestTopics(t *testing.T) {
 	if s := topics.Stats(); s.Published != messages+1 || closing.Load() != peers {
 		t.Errorf("stats %+v, %d closed", s, closing.Load())
 	}
+}
+
+// TestTopicsRefuse holds that a member which is in the middle of another message is told
+// what it has missed, and that no more than 16 MiB wait for a loop that stands.
+func TestTopicsRefuse(t *testing.T) {
+	engines(t, func(t *testing.T, g *reactor.Group) {
+		topics := ws.NewTopics(g)
+		refs, told, read := make(chan ws.Ref, 1), make(chan error, 32), make(chan bool)
+		h := &ws.Funcs{
+			Open: func(c *ws.Conn) {
+				_ = topics.Join("x", c)
+				c.SendFrom(ws.Text, &slow{read}, nil)
+				refs <- c.Ref()
+			},
+			Error: func(_ *ws.Conn, err error) { told <- err },
+		}
+		_, l, err := ws.Listen(g, "tcp", "127.0.0.1:0", h, ws.Config{}, conn.Config{HighWater: 64 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := dialTCP(t, l)
+		defer c.Close()
+		_, _ = c.Write(handshake())
+		ref := <-refs
+		topics.Publish("x", ws.Prepare(ws.Text, []byte("missed")))
+		var se *conn.SendError
+		if err := <-told; !errors.As(err, &se) || se.Bytes != 6 || !errors.Is(err, conn.ErrSendBufferFull) {
+			t.Errorf("told %v", err)
+		}
+		read <- true
+		stop, stopped := make(chan bool), make(chan bool)
+		ref.Do(func(*ws.Conn) { close(stopped); <-stop })
+		<-stopped
+		m, taken := ws.Prepare(ws.Binary, make([]byte, 1<<20)), 0
+		for range 20 {
+			if topics.Publish("x", m) == conn.Queued {
+				taken++
+			}
+		}
+		close(stop)
+		if taken != 16 {
+			t.Errorf("%d MiB taken while the loop stood", taken)
+		}
+		l.Close()
+		ref.Abort()
+		testutil.Eventually(t, 10*time.Second, "gone", func() bool { return topics.Len("x") == 0 })
+	})
 }
 
 func behindHead(p []byte) ([]byte, bool) {
