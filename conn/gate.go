@@ -265,6 +265,17 @@ func (g *gate) do(fn func(*Conn)) bool {
 	return true
 }
 
+// closeVia posts via, unless another waits.
+func (g *gate) closeVia(via func(*Conn)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed && !g.box.closes {
+		g.box.closes = true
+		g.box.items = append(g.box.items, item{kind: itemDo, do: via})
+		g.post()
+	}
+}
+
 // shut turns later sends away, and those who wait. What was admitted before is in
 // time, and is flushed. The caller holds mu.
 func (g *gate) shut(why how) {

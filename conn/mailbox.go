@@ -63,11 +63,12 @@ type mail struct {
 // mailbox is what has come through Refs and waits for the loop.
 type mailbox struct {
 	mail
-	bytes    int // of messages in items
-	waiting  int // functions in items, and messages without bytes
-	oldest   int // in items: no message that can be dropped is before
-	kept     int // bytes of data that are of those before
-	holes    int // items that were dropped
+	bytes    int  // of messages in items
+	waiting  int  // functions in items, and messages without bytes
+	closes   bool // a CloseVia is in items
+	oldest   int  // in items: no message that can be dropped is before
+	kept     int  // bytes of data that are of those before
+	holes    int  // items that were dropped
 	spare    []item
 	spareBuf []byte
 }

@@ -20,6 +20,15 @@ func (r Ref) WriteViaBlock(ctx context.Context, p []byte, more int, via func(c *
 	return r.block(ctx, item{n: len(p) + more, more: more, via: via}, p)
 }
 
+// CloseVia posts via, with which a protocol begins its close, to run on the loop with
+// the connection. Like a Close it is never turned away: the mailbox holds one at the
+// most, and of more the first runs.
+func (r Ref) CloseVia(via func(c *Conn)) {
+	if r.g != nil {
+		r.g.closeVia(via)
+	}
+}
+
 // mailedVia has a message made that was admitted when it was posted.
 func (c *Conn) mailedVia(it item, p []byte) {
 	g := c.gate

@@ -124,3 +124,29 @@ func TestAdmitInsideVia(t *testing.T) {
 	}
 	r.gone()
 }
+
+// TestCloseVia holds that the close of a protocol is not turned away by functions that
+// wait in as great a number as may, runs in its place, and once.
+func TestCloseVia(t *testing.T) {
+	r := newRig(t, 1000, marks(100, 0, 100), nil)
+	ref, ran, behind := r.c.Ref(), 0, false
+	for ref.Do(func(*conn.Conn) { ran++ }) {
+	}
+	var at []int
+	for range 3 {
+		ref.CloseVia(func(c *conn.Conn) { at = append(at, ran); c.CloseWith([]byte("bye")) })
+	}
+	ref.WriteVia([]byte("behind"), 0, func(*conn.Conn, []byte) { behind = true })
+	r.turn()
+	if fmt.Sprint(at) != fmt.Sprint([]int{ran}) || ran != 1<<16 || behind {
+		t.Errorf("%d ran, the close behind %v, what was behind it: %v", ran, at, behind)
+	}
+	ref.CloseVia(func(*conn.Conn) { at = nil })
+	r.turn()
+	if at != nil {
+		t.Error("another, when the first has run, did not")
+	}
+	r.gone()
+	ref.CloseVia(func(*conn.Conn) { t.Error("ran behind OnClose") })
+	conn.Ref{}.CloseVia(nil)
+}

@@ -48,9 +48,9 @@ func (r Ref) SendPrepared(m *Prepared) conn.Status {
 	})
 }
 
-// Close posts a Conn.Close.
+// Close posts a Conn.Close. It is never turned away.
 func (r Ref) Close(code Code, reason string) {
-	r.ref.Do(func(c *conn.Conn) { of(c).Close(code, reason) })
+	r.ref.CloseVia(func(c *conn.Conn) { of(c).Close(code, reason) })
 }
 
 // Abort posts an end without a close frame; see conn.Conn.Abort.

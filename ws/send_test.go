@@ -387,6 +387,14 @@ func TestRef(t *testing.T) {
 			t.Error(s)
 		}
 	}
+	r := dialed(t, options{})
+	ref := r.c.Ref()
+	for ref.Do(func(*ws.Conn) {}) {
+	}
+	ref.Close(4002, "")
+	r.turns(3)
+	r.want(bye(4002))
+	r.gone()
 	var zero ws.Ref
 	if s := zero.Send(ws.Text, nil); s != conn.Closed || zero.ID() != 0 || zero.Pending() != 0 || zero.Do(func(*ws.Conn) {}) {
 		t.Error("the zero Ref does something")
