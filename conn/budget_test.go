@@ -243,13 +243,13 @@ func TestBudgetClosesTheLargest(t *testing.T) {
 			if m.send(p.rig, 5000) != conn.Queued { // Below the size yet: nobody is closed.
 				t.Fatal("refused below the size")
 			}
-			p.want(100_256)
+			p.want(100_000+conn.Reserve)
 			p.turns(2)
 			before := p.small.InUse() + p.bulk.InUse()
 			if s := m.send(p.rig, 7000); s != conn.Queued {
 				t.Fatalf("answered %v", s)
 			}
-			if s := p.b.Stats(); s.Total != 100_256-30_000+7000 || s.Closed != 1 || s.ClosedBytes != 30_000 || s.Rejected != 0 {
+			if s := p.b.Stats(); s.Total != 100_000+conn.Reserve-30_000+7000 || s.Closed != 1 || s.ClosedBytes != 30_000 || s.Rejected != 0 {
 				t.Errorf("%+v", s)
 			}
 			if after := p.small.InUse() + p.bulk.InUse(); !m.ref && after > before-4 {

@@ -18,7 +18,7 @@ const (
 
 // Reserve is how many bytes a connection may have pending past its limit, for
 // what a protocol must say: see WriteReserved and CloseWith.
-const Reserve = 256
+const Reserve = 320
 
 // Policy is what happens to a connection when a message for it is refused.
 type Policy uint8

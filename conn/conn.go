@@ -63,6 +63,7 @@ type Conn struct {
 	eof        bool // the peer has sent its end of file
 	eofHeard   bool // and OnEOF, or what stands for it, has run
 	patient    bool // what is refused now is no message lost: see TrySend
+	readsOn    bool // ReadOn was called
 	copies     bool // the kernel copies what is sent without a copy: no more of that
 }
 

@@ -25,6 +25,14 @@ func (c *Conn) ResumeRead() {
 	c.touch()
 }
 
+// ReadOn ends a PauseRead, and has Config.PauseOnFull stop reading no more: for a
+// protocol that has said its last word, and only waits for that of the peer.
+func (c *Conn) ReadOn() {
+	c.readsOn = true
+	c.resume(byUser | byFull)
+	c.touch()
+}
+
 // ReadPaused reports whether reading is paused: by PauseRead, by a full queue
 // with Config.PauseOnFull, or by a part of the library.
 func (c *Conn) ReadPaused() bool { return c.paused != 0 }

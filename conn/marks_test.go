@@ -315,7 +315,7 @@ func TestReserve(t *testing.T) {
 		for i, tc := range []struct {
 			n    int
 			want conn.Status
-		}{{100, conn.Full}, {156, conn.Full}, {1, conn.Rejected}, {0, conn.Rejected}} {
+		}{{100, conn.Full}, {conn.Reserve - 100, conn.Full}, {1, conn.Rejected}, {0, conn.Rejected}} {
 			if s := r.c.WriteReserved(make([]byte, tc.n)); s != tc.want {
 				t.Errorf("step %d: %v, want %v", i, s, tc.want)
 			}

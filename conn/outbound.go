@@ -203,6 +203,12 @@ func (c *Conn) WriteReserved(p []byte) Status {
 	return c.admitted()
 }
 
+// Spare reports whether n bytes may be queued by WriteReserved so that keep bytes of
+// the reserve are left: there is room for them, or the reserve has as much.
+func (c *Conn) Spare(n, keep int) bool {
+	return !c.isBlocked() || c.outbox().reserved+n+keep <= Reserve
+}
+
 // store copies the n bytes of v to the end of the queue: all of them, or
 // nothing when there is no memory.
 func (c *Conn) store(n int, v [][]byte) bool {

@@ -196,7 +196,7 @@ func (c *Conn) fill(short bool) {
 	} else {
 		c.counts.full++
 	}
-	if c.host.cfg.PauseOnFull && !c.piped() {
+	if c.host.cfg.PauseOnFull && !c.readsOn && !c.piped() {
 		c.hold(byFull)
 	}
 	if c.hooks.full != nil {

@@ -33,25 +33,22 @@ func (c *Conn) control(op Op, payload []byte) {
 	}
 }
 
-// pong answers a ping. Past the limit of the queue only one of them is answered
-// until the peer reads again, so that what is reserved suffices for a close frame
-// too; RFC 6455, 5.5.3, lets us.
+// closeRoom is what of the reserve is left to a close frame, whatever else is said
+// past the limit of the queue.
+const closeRoom = 2 + 4 + maxControl
+
+// pong answers a ping. Past the limit of the queue that is done as long as there is
+// room for a close frame behind it; RFC 6455, 5.5.3, lets us.
 func (c *Conn) pong(payload []byte) {
-	if c.phase != open {
-		return
+	if c.phase == open && c.conn.Spare(headerLen(len(payload), c.lane.ep.client)+len(payload), closeRoom) {
+		c.say(byte(opPong)|bitFin, payload)
 	}
-	late := c.conn.Pending() >= c.conn.Marks().Limit
-	if late && c.ponged {
-		return
-	}
-	c.ponged = late
-	c.say(byte(opPong)|bitFin, payload)
 }
 
 // Close begins the end: it sends a close frame behind what is queued, past the
 // limit if need be, takes no more messages, and has the connection closed when
 // the peer has answered, or not answered within Config.CloseTimeout. Messages that
-// still come are dropped. A reason beyond 123 bytes is cut, and what is no UTF-8 in it
+// still come are dropped; to hear the answer reading goes on where it was paused. A reason beyond 123 bytes is cut, and what is no UTF-8 in it
 // is replaced by U+FFFD. Closing twice does nothing.
 //
 // code is one that may be sent, see RFC 6455, 7.4, or NoStatus for a close frame
@@ -64,9 +61,31 @@ func (c *Conn) Close(code Code, reason string) {
 		code = Internal
 	}
 	c.phase, reason = closing, sayable(code, reason)
-	c.last = &last{told: CloseError{Code: code, Reason: reason}}
+	c.last = &last{told: CloseError{Code: code, Reason: reason}, gone: c.conn.Pending() == 0}
+	c.conn.ReadOn()
 	c.goodbye(code, reason)
-	c.lane.clock.wait(c, c.lane.ep.cfg.CloseTimeout)
+	c.last.took, c.last.since = uint32(c.conn.Stats().BytesOut), c.lane.clock.time()
+	c.await()
+}
+
+// await waits for the peer's close frame, CloseTimeout from when ours has gone, or from
+// when the peer has last taken something of what is before that.
+func (c *Conn) await() {
+	k, l := &c.lane.clock, c.last
+	if took := uint32(c.conn.Stats().BytesOut); !l.gone && (took != l.took || c.conn.Pending() == 0) {
+		l.gone = c.conn.Pending() == 0
+		l.took, l.since = took, k.time()
+	}
+	most := k.ticksOf(c.lane.ep.cfg.CloseTimeout)
+	at := l.since + most
+	switch {
+	case int32(at-k.time()) <= 0:
+		c.closeLate()
+	case l.gone:
+		k.waitUntil(c, at)
+	default: // Look now and then whether it has gone.
+		k.waitUntil(c, k.time()+max(1, most/8))
+	}
 }
 
 // goodbye sends a close frame. Where not even the reserve has room for it, the

@@ -29,8 +29,9 @@ type Config struct {
 	MaxHead, MaxHeaders int
 	// HandshakeTimeout is how long a handshake may take. Default 10 s.
 	HandshakeTimeout time.Duration
-	// CloseTimeout is how long the peer may take to answer a close frame, before
-	// the connection is closed without an answer. Default 5 s.
+	// CloseTimeout is how long the peer may take to answer a close frame, once the
+	// kernel has taken that, before the connection is closed without an answer; and how
+	// long it may take nothing of what is queued before it. Default 5 s.
 	CloseTimeout time.Duration
 	// PingAfter is after how long a silence the peer is sent a ping: between
 	// three quarters of it and the whole, so that the pings of many connections

@@ -43,13 +43,17 @@ type Conn struct {
 	opened bool // OnOpen has run, or is running
 	told   bool // and OnClose too
 	pinged bool // and nothing was heard since
-	ponged bool // a pong has gone past the limit, and the queue was not seen below it since
 }
 
 // last is how a WebSocket ends.
 type last struct {
 	told CloseError // to be
 	err  error      // what the peer has done wrong
+
+	// While the peer's close frame is awaited.
+	gone  bool   // the kernel has taken ours
+	took  uint32 // bytes that it had taken when it was last seen to take any, modulo
+	since uint32 // tick of that
 }
 
 // Conn returns the connection below: its ID, addresses, counters, marks, and the
@@ -97,7 +101,7 @@ func (c *Conn) tick() {
 	case open:
 		c.beat()
 	case closing:
-		c.closeLate()
+		c.await()
 	case over: // The server has not ended the connection behind its close frame.
 		c.conn.GiveUp(conn.EOF, io.EOF)
 	}

@@ -130,7 +130,7 @@ func (w *Writer) fragment(p []byte, fin byte) conn.Status {
 	switch {
 	case w.stream != nil:
 		return c.TryEncode(size, encode)
-	case fin != 0 && len(p) <= maxControl-packMore:
+	case fin != 0 && len(p) <= maxControl-packMore && c.Spare(size+packMore, closeRoom):
 		return c.EncodeReserved(size+packMore, encode)
 	}
 	return c.Encode(size, encode)
