@@ -72,7 +72,7 @@ func (a *Attacher) put(fd int, heard []byte, user any) error {
 		return fmt.Errorf("conn: attach: %w", err)
 	}
 	heard = slices.Clone(heard)
-	p := &a.places[int(a.next.Add(1)-1)%len(a.places)]
+	p := &a.places[(a.next.Add(1)-1)%uint32(len(a.places))]
 	taken := p.remote.Post(func(l *reactor.Loop) {
 		host := a.host(p, l, isUnix(fd))
 		if c := host.openWith(fd, heard, user); l.Stopping() {

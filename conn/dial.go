@@ -310,6 +310,6 @@ func (d *Dialer) DialContext(ctx context.Context, at reactor.Remote, network, ad
 
 // DialGroup is DialContext on one loop of a group after another.
 func (d *Dialer) DialGroup(ctx context.Context, g *reactor.Group, network, address string, h Handler) (Ref, error) {
-	i := int(d.next.Add(1)-1) % g.Len()
+	i := int((d.next.Add(1) - 1) % uint32(g.Len()))
 	return d.DialContext(ctx, g.Loop(i), network, address, h)
 }

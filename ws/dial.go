@@ -27,7 +27,7 @@ func Dial(ctx context.Context, g *reactor.Group, address string, h Handler, cfg 
 //
 // Thread: any but that of a loop, which it would block.
 func (k *Client) Dial(ctx context.Context, g *reactor.Group) (Ref, error) {
-	at := g.Loop(int(k.next.Add(1)-1) % g.Len())
+	at := g.Loop(int((k.next.Add(1) - 1) % uint32(g.Len())))
 	done := make(chan answer, 1)
 	a := &attempt{Client: k, done: done}
 	if err := k.dialer.Start(ctx, at, k.network, k.address, a); err != nil {
