@@ -6,7 +6,8 @@ import (
 	"github.com/penstock-go/penstock/reactor"
 )
 
-// What one loop takes of [Topics]: sends a turn, and what may wait for it.
+// What one loop takes of [Topics]: sends a turn, and what may wait for it,
+// what it has begun with included.
 const (
 	walkShare = 1024
 	boxPosts  = 1 << 16
@@ -26,7 +27,8 @@ type shard struct {
 	names  map[string]*topic // changed by the loop alone, which reads it without mu
 	most   int               // topics since the map was made
 	box    []post            // has come
-	bytes  int               // in box
+	waits  int               // messages in box and in work
+	bytes  int               // of them
 	posted bool              // fn is in the loop's mailbox, or deliver goes on by itself
 	total  Reach
 	count  int // memberships
@@ -203,7 +205,7 @@ func (s *shard) put(name string, p post) Status {
 	case p.topic == nil:
 		s.mu.Unlock()
 		return Queued
-	case len(s.box) == boxPosts, len(s.box) > 0 && s.bytes+n > boxBytes:
+	case s.waits == boxPosts, s.waits > 0 && s.bytes+n > boxBytes:
 		r := Reach{Refused: uint64(len(p.topic.members) - p.topic.holes)}
 		s.total.add(r)
 		s.mu.Unlock()
@@ -215,6 +217,7 @@ func (s *shard) put(name string, p post) Status {
 	}
 	p.tally.more()
 	s.box = append(s.box, p)
+	s.waits++
 	s.bytes += n
 	wake := !s.posted
 	s.posted = true
@@ -229,7 +232,7 @@ func (s *shard) put(name string, p post) Status {
 func (s *shard) drop() {
 	s.mu.Lock()
 	box := s.box
-	s.box, s.bytes, s.posted = nil, 0, false
+	s.box, s.waits, s.bytes, s.posted = nil, 0, 0, false
 	s.mu.Unlock()
 	for i := range box {
 		if box[i].Shared != nil {

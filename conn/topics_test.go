@@ -507,3 +507,31 @@ func (s *subscriber) there(p *publication, is func(from, to int) bool) bool {
 	}
 	return slices.ContainsFunc(s.was[p.topic], func(m [2]int) bool { return is(m[0], m[1]) })
 }
+
+// TestTopicsBoundUnderWay holds that what a loop has begun with still counts as
+// waiting for it: 16 MiB are all.
+func TestTopicsBoundUnderWay(t *testing.T) {
+	ts, rigs := crowd(t, 1, 1<<20, conn.Config{}, nil)
+	join(t, ts, "x", rigs...)
+	large := buf.NewShared(make([]byte, 1<<20))
+	defer large.Release()
+	var answers []conn.Status
+	ts.PublishEach("x", func(*conn.Conn) *buf.Shared {
+		for range 2 {
+			answers = append(answers, ts.Publish("x", large))
+		}
+		return nil
+	})
+	for range 16 {
+		ts.Publish("x", large)
+	}
+	rigs[0].turns(2)
+	if !slices.Equal(answers, []conn.Status{conn.Rejected, conn.Rejected}) {
+		t.Errorf("behind 16 MiB under way: %v", answers)
+	}
+	if s := ts.Publish("x", large); s != conn.Queued {
+		t.Errorf("behind all of it: %v", s)
+	}
+	rigs[0].turns(2)
+	endAll(rigs)
+}

@@ -38,7 +38,7 @@ func (s *shard) begin() bool {
 		if cap(spare) > keepItems {
 			spare = nil
 		}
-		if s.work, s.box, s.bytes = s.box, spare, 0; len(s.work) == 0 {
+		if s.work, s.box = s.box, spare; len(s.work) == 0 {
 			s.posted = false
 			return false
 		}
@@ -122,6 +122,8 @@ func (s *shard) finish() {
 	s.at++
 	s.walking, s.reach = nil, Reach{}
 	s.mu.Lock()
+	s.waits--
+	s.bytes -= p.size()
 	for i := 0; t.holes > 0 && i < len(t.members); {
 		if t.members[i].c == nil {
 			t.fill(i)
