@@ -64,6 +64,8 @@ type Conn struct {
 	eofHeard   bool // and OnEOF, or what stands for it, has run
 	patient    bool // what is refused now is no message lost: see TrySend
 	readsOn    bool // ReadOn was called
+	vital      bool // what is sent now is not to be dropped: see Keep
+	stopped    bool // OnShutdown has run
 	copies     bool // the kernel copies what is sent without a copy: no more of that
 }
 
@@ -295,7 +297,10 @@ func (c *Conn) Stop(_ *reactor.Loop, hard bool) {
 		// What the kernel has taken it still delivers, unless we reset it.
 		c.end(Shutdown, "", nil, !c.flushed())
 	case c.hooks.stop != nil && c.state < closing:
-		c.hooks.stop(c)
+		if !c.stopped {
+			c.stopped = true
+			c.hooks.stop(c)
+		}
 	case c.afterWork():
 	default:
 		c.Close()

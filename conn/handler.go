@@ -66,9 +66,9 @@ type ErrorHandler interface {
 
 // ShutdownHandler hears that the group of its loop ends in order.
 type ShutdownHandler interface {
-	// OnShutdown runs when the loop is asked to end, in place of the Close that
-	// a handler without this hook gets: to say a last word first. The connection
-	// has as long as the shutdown allows.
+	// OnShutdown runs once, when the loop is first asked to end, in place of the
+	// Close that a handler without this hook gets: to say a last word first. The
+	// connection has as long as the shutdown allows.
 	OnShutdown(c *Conn)
 }
 

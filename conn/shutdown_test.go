@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
@@ -51,4 +52,24 @@ func TestOnShutdown(t *testing.T) {
 			t.Errorf("the mute one closed with %v", ce)
 		}
 	})
+}
+
+// TestOnShutdownOnce holds that a second request to end is no second event.
+func TestOnShutdownOnce(t *testing.T) {
+	w := newWorld(t, 1, aiotest.Config{})
+	cfg, _ := conn.Config{}.Check()
+	fd, peer := w.fake.Open()
+	c := conn.New(w.loop, int(fd), &lastWord{}, cfg)
+	peer.AutoRead(true)
+	for range 2 {
+		c.Stop(w.loop, false)
+		w.turn()
+	}
+	w.turn()
+	if got := string(peer.Received()); got != "goodbye" {
+		t.Errorf("the peer has %q", got)
+	}
+	c.Abort()
+	w.settle("the end", func() bool { return w.fake.OpenFDs() == 0 })
+	w.finish()
 }
