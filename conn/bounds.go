@@ -18,10 +18,10 @@ type bounds struct {
 	vital bool // what is added is to be kept
 }
 
-// reset forgets everything, and keeps the memory if it is little.
+// reset forgets all messages, and keeps the memory if it is little.
 func (b *bounds) reset() *bounds {
 	if b != nil {
-		*b = bounds{lens: b.lens[:0]}
+		*b = bounds{lens: b.lens[:0], vital: b.vital}
 		if cap(b.lens) > spareLens {
 			b.lens = nil
 		}

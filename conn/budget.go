@@ -3,6 +3,7 @@ package conn
 import (
 	"container/heap"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"weak"
@@ -284,6 +285,7 @@ func (b *Budget) shareOf(l *reactor.Loop) *share {
 	key := weak.Make(l) // A budget may outlive many groups.
 	s := b.shares[key]
 	if s == nil {
+		maps.DeleteFunc(b.shares, func(l weak.Pointer[reactor.Loop], _ *share) bool { return l.Value() == nil })
 		s = &share{}
 		b.shares[key] = s
 	}

@@ -3,6 +3,8 @@ package conn_test
 import (
 	"errors"
 	"io"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -243,7 +245,7 @@ func TestBudgetClosesTheLargest(t *testing.T) {
 			if m.send(p.rig, 5000) != conn.Queued { // Below the size yet: nobody is closed.
 				t.Fatal("refused below the size")
 			}
-			p.want(100_000+conn.Reserve)
+			p.want(100_000 + conn.Reserve)
 			p.turns(2)
 			before := p.small.InUse() + p.bulk.InUse()
 			if s := m.send(p.rig, 7000); s != conn.Queued {
@@ -597,4 +599,44 @@ func TestBudgetPassesReaders(t *testing.T) {
 			t.Errorf("%+v", stats)
 		}
 	})
+}
+
+// TestBudgetEmptyMessages holds that no connection ends for a message without bytes,
+// by whatever policy.
+func TestBudgetEmptyMessages(t *testing.T) {
+	for _, slow := range []conn.Policy{conn.Reject, conn.CloseSlow} {
+		cfg := marks(200_000, 0, 200_000)
+		cfg.SlowPeer = slow
+		p := newPurse(t, 10_000, conn.BudgetClose, 2, cfg)
+		_ = p.all[0].write(200)
+		_ = p.all[1].write(9_800)
+		if s := p.c.SendFrom(strings.NewReader("more"), 4, nil); s != conn.Rejected {
+			t.Errorf("%v: SendFrom is answered %v", slow, s)
+		}
+		_, _ = p.c.Write(nil)
+		p.turns(3)
+		if s := p.b.Stats(); s.Closed != 0 || p.all[0].isClosed() || p.all[1].isClosed() {
+			t.Errorf("%v: %+v", slow, s)
+		}
+		p.end()
+	}
+}
+
+// TestBudgetForgetsLoops holds that a budget which outlives many groups keeps nothing
+// of their loops.
+func TestBudgetForgetsLoops(t *testing.T) {
+	b := conn.NewBudget(1000, conn.BudgetReject)
+	use := func() {
+		r := newRig(t, 64, conn.Config{Budget: b}, nil)
+		r.peer.CloseWrite()
+		r.gone()
+	}
+	for range 20 {
+		use()
+	}
+	runtime.GC()
+	runtime.GC()
+	if use(); conn.Shares(b) > 10 {
+		t.Errorf("%d loops are remembered", conn.Shares(b))
+	}
 }

@@ -44,3 +44,10 @@ func SetJitter(d *Dialer, jitter func(n int64) int64) { d.kernel.jitter = jitter
 
 // SameHost reports whether two connections share their place on a loop.
 func SameHost(a, b *Conn) bool { return a.host == b.host }
+
+// Shares returns how many loops a budget remembers.
+func Shares(b *Budget) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.shares)
+}

@@ -49,6 +49,9 @@ func (c *Conn) outbox() *outbound {
 		if c.out.bounds == nil && (c.host.cfg.SlowPeer == DropOldest || c.dial.keeps()) {
 			c.out.bounds = &bounds{}
 		}
+		if b := c.out.bounds; b != nil {
+			b.vital = c.vital
+		}
 		c.out.op = aio.Op{Token: c.token, Kind: aio.Send, FD: c.fd, Out: c.out.op.Out}
 	}
 	return c.out

@@ -5,7 +5,8 @@ import (
 )
 
 // press decides on a message of n bytes that does not fit: the policies of the
-// connection and of its budget make room, or it is refused.
+// connection and of its budget make room, or it is refused. No connection
+// ends for a message without bytes.
 func (c *Conn) press(n int) Status {
 	b := c.host.cfg.Budget
 	if b != nil && c.gate.isDoomed() { // Another loop has chosen it, and the post is on its way.
@@ -13,7 +14,7 @@ func (c *Conn) press(n int) Status {
 		return c.late(n)
 	}
 	short := b != nil && !c.atLimit() // It is the budget that has no room.
-	if short && c.host.share.offer(func() bool { return c.chargeWithin(n) }) || c.replace(n) {
+	if short && c.host.share.offer(func() bool { return c.chargeWithin(n) }) || !c.patient && c.replace(n) {
 		return Queued
 	}
 	if short && c.passes(n) {
@@ -21,7 +22,7 @@ func (c *Conn) press(n int) Status {
 		return Queued
 	}
 	if short {
-		for b.full() && b.evict(c.loop) && c.state == open {
+		for n > 0 && b.full() && b.evict(c.loop) && c.state == open {
 			if c.chargeWithin(n) {
 				b.tell()
 				return Queued

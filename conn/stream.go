@@ -53,7 +53,8 @@ type source interface {
 // it is their turn, as the peer takes them; what is sent behind them waits,
 // within the marks, and Close and CloseWrite wait for both.
 //
-// It is refused like a message without bytes, and when MaxStreams wait already.
+// It is refused like a message without bytes, for which no connection ends, at the
+// Limit and with a Budget that is used up; and when MaxStreams wait already.
 // OnFull and OnDrain speak of the other sends alone: what was read ahead is not
 // pending (see Ahead), and is at most 64 KiB; a reader that may block has two such
 // blocks of its own besides.

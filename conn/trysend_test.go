@@ -31,3 +31,23 @@ func TestTrySend(t *testing.T) {
 	r.wantLog("full drain")
 	r.gone()
 }
+
+// TestTrySendDropsNothing holds that DropOldest makes no room for a TrySend.
+func TestTrySendDropsNothing(t *testing.T) {
+	cfg := marks(100, 0, 100)
+	cfg.SlowPeer = conn.DropOldest
+	r := newRig(t, 64, cfg, nil)
+	r.stuff()
+	_ = r.write(50)
+	_ = r.write(50)
+	b := r.bulk.Get()
+	b.Extend(10)
+	if s := r.c.TrySend(&b); s != conn.Rejected || r.c.Fits() != s || r.c.Stats().Dropped != 0 {
+		t.Errorf("answered %v, Fits %v, %d messages dropped", s, r.c.Fits(), r.c.Stats().Dropped)
+	}
+	if s := r.c.Send(&b); s != conn.Queued || r.c.Stats().Dropped != 1 {
+		t.Errorf("Send answered %v, %d messages dropped", s, r.c.Stats().Dropped)
+	}
+	b.Release()
+	r.gone()
+}

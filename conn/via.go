@@ -58,10 +58,10 @@ func (c *Conn) prepaid(n int) bool {
 }
 
 // Keep says whether DropOldest has to leave what is sent from now on: parts of a
-// whole that is of no use with a gap in it. It holds until it is called again, so
-// set it back behind what it is for.
+// whole that is of no use with a gap in it. It holds until it is called again, but
+// not for what OnFull sends: set it back behind what it is for.
 func (c *Conn) Keep(on bool) {
-	if c.host.cfg.SlowPeer == DropOldest && c.state <= closing {
-		c.outbox().bounds.keep(on)
+	if c.vital = on; c.out != nil {
+		c.out.bounds.keep(on)
 	}
 }

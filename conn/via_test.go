@@ -150,3 +150,22 @@ func TestCloseVia(t *testing.T) {
 	ref.CloseVia(func(*conn.Conn) { t.Error("ran behind OnClose") })
 	conn.Ref{}.CloseVia(nil)
 }
+
+// TestKeepHolds holds that Keep is in force until it is called again, also when the
+// queue was empty in between.
+func TestKeepHolds(t *testing.T) {
+	cfg := marks(1000, 0, 1000)
+	cfg.SlowPeer = conn.DropOldest
+	r := newRig(t, 64, cfg, nil)
+	r.c.Keep(true)
+	r.stuff()
+	r.read(64)
+	for range 20 {
+		_ = r.write(100)
+	}
+	if s := r.c.Stats(); s.Dropped != 0 || s.Rejected == 0 {
+		t.Errorf("%d messages dropped, %d refused", s.Dropped, s.Rejected)
+	}
+	r.c.Keep(false)
+	r.gone()
+}

@@ -86,7 +86,7 @@ func (c *Conn) refuse(n int) Status {
 	}
 	c.counts.rejected++
 	c.counts.rejectedBytes += uint64(n)
-	if c.host.cfg.SlowPeer == CloseSlow && c.Pending() > 0 {
+	if c.host.cfg.SlowPeer == CloseSlow && n > 0 && c.Pending() > 0 {
 		c.end(SlowPeer, "", ErrSendBufferFull, true)
 	}
 	return Rejected
@@ -200,8 +200,9 @@ func (c *Conn) fill(short bool) {
 		c.hold(byFull)
 	}
 	if c.hooks.full != nil {
-		if o := c.out; o != nil { // Keep is for the send that this runs in, not for what the handler sends.
-			defer o.bounds.keep(o.bounds.keep(false))
+		if c.vital { // Keep is for the send that this runs in, not for what the handler sends.
+			c.Keep(false)
+			defer c.Keep(true)
 		}
 		c.hooks.full(c)
 	}
