@@ -164,10 +164,16 @@ func (c *Conn) submit(op aio.Op) {
 // connection itself is not dead, it is reset: a FIN would tell the peer that a
 // stream that ends in the middle is whole, and loans could stay out for ever.
 func (c *Conn) fail(op string, res int) {
-	if errno := syscall.Errno(-res); errno != syscall.ECANCELED {
-		reason := reasonOf(errno)
-		c.end(reason, op, errno, reason == IOError)
+	errno := syscall.Errno(-res)
+	if errno == syscall.ECANCELED {
+		return
 	}
+	reason := reasonOf(errno)
+	if f := c.final; c.state == closing && f.reason != Local && f.reason != EOF && c.flushed() {
+		c.end(f.reason, f.op, f.err, reason == IOError) // Why it was closed says more than how the peer took that.
+		return
+	}
+	c.end(reason, op, errno, reason == IOError)
 }
 
 // shutSends raises the state to one in which no sends are taken.

@@ -213,6 +213,7 @@ func (t *try) Complete(_ *reactor.Loop, done *aio.Completion) {
 		dl.noteTry(t, err)
 		dl.without(t)
 		t.leave(aio.Close)
+		t.loop.As(dl.c) // Whose Control may panic.
 		dl.advance()
 	}
 }
@@ -358,7 +359,9 @@ func (dl *dialing) won(fd int) {
 	}
 	c.unix = dl.to.unix != ""
 	dl.back.up(c.loop.Now())
-	c.startClock()
+	if c.state < closing {
+		c.startClock()
+	}
 	if dl.policy == nil {
 		c.dial = nil
 	}

@@ -511,3 +511,29 @@ func TestReconnectToAServer(t *testing.T) {
 		}
 	})
 }
+
+// TestDialControlPanics holds that a panic in Control ends its connection, at
+// whichever address it comes.
+func TestDialControlPanics(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		_, port, _ := net.SplitHostPort(unused(t, "tcp", "127.0.0.1:0"))
+		for at := 1; at <= 2; at++ {
+			n := 0
+			d := &conn.Dialer{Resolver: addresses("127.0.0.1", "127.0.0.2"), FallbackDelay: time.Hour, Control: func(int) error {
+				if n++; n == at {
+					panic("control")
+				}
+				return nil
+			}}
+			_, err := d.DialContext(t.Context(), g.Loop(0), "tcp", "x.test:"+port, &conn.Funcs{Close: func(_ *conn.Conn, err error) {
+				var ce *conn.CloseError
+				if !errors.As(err, &ce) || ce.Reason != conn.HandlerPanic {
+					t.Errorf("address %d: closed with %v", at, err)
+				}
+			}})
+			if err == nil || n != at {
+				t.Errorf("address %d: Control ran %d times; %v", at, n, err)
+			}
+		}
+	})
+}

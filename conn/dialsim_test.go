@@ -521,3 +521,25 @@ func (s *seqs) check(f *far) {
 		}
 	}
 }
+
+// TestDialClosedDeadlines holds that a connection which was closed before it was
+// there has no deadlines but CloseTimeout: OnTimeout does not run behind Close.
+func TestDialClosedDeadlines(t *testing.T) {
+	d := &conn.Dialer{Config: conn.Config{HandshakeTimeout: 100 * time.Millisecond, CloseTimeout: time.Hour}}
+	r, f := dialRig(t, d, "192.0.2.1:7", func(r *rig) {
+		r.onTimeout = func(*conn.Conn, conn.Reason) bool { r.note("timeout"); return false }
+	})
+	_ = r.write(5000)
+	r.c.Close()
+	r.settle("an attempt", func() bool { return len(f.waiting()) > 0 })
+	r.peer = f.last()
+	r.peer.Accept()
+	r.turns(500)
+	if len(r.log) > 0 {
+		t.Errorf("hooks %v", r.log)
+	}
+	r.peer.AutoRead(true)
+	r.settle("FIN", r.peer.EOF)
+	r.peer.CloseWrite()
+	r.ended(conn.Local)
+}

@@ -21,18 +21,18 @@ type work struct {
 	done func(*Conn)
 }
 
-// Go runs fn, work that may block, on a goroutine of the group's pool, where it may block, and then
-// done, which may be nil, back on the loop. From the call until behind done the
-// connection's reading is paused, as by PauseRead, so that its input waits for
+// Go runs fn, the work, on a goroutine of the group's pool, where it may block, and
+// then done, which may be nil, back on the loop. From the call until behind done
+// the connection's reading is paused, as by PauseRead, so that its input waits for
 // the answer. The works of one connection run one after the other, in the order of
 // the calls, each with its done before the next begins.
 //
 // It reports false when work will not run: after Close, or when 1024 wait. Else
 // work runs, also when the connection has gone meanwhile; done then does not, and
 // is counted in reactor.LoopStats. A panic in work, and runtime.Goexit, end the
-// connection, as a panic of its handler does. When the group shuts down, the
-// connection closes behind its works; when it ends by force, what has not begun
-// never runs.
+// connection, as a panic of its handler does. When the group shuts down, a
+// connection that is open closes behind its works. What has not begun when the loop
+// ends never runs: that is so by force, and of works behind which Close was called.
 //
 // work must not touch c, nor what belongs to the loop; it may hold a Ref. How many
 // run at once is reactor.Config.Workers.

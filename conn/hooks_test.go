@@ -642,3 +642,27 @@ func TestCloseError(t *testing.T) {
 		t.Errorf("%v; the peer has %q", r.err, r.peer.Received())
 	}
 }
+
+// TestCloseErrorStays holds that a reset behind the flush does not take the place of
+// what CloseError was told, and one before it does.
+func TestCloseErrorStays(t *testing.T) {
+	for _, flushed := range []bool{false, true} {
+		r := newRig(t, 64, conn.Config{}, nil)
+		if !flushed {
+			r.stuff()
+		}
+		r.c.CloseError(conn.ProtocolError, errTest, []byte("ERR\n"))
+		r.turns(2)
+		r.peer.Reset()
+		r.settle("close", r.isClosed)
+		if flushed {
+			r.wantReason(conn.ProtocolError, 0)
+		} else {
+			r.wantReason(conn.PeerReset, 4)
+		}
+		if errors.Is(r.err, errTest) != flushed {
+			t.Errorf("told %v", r.err)
+		}
+		r.finish()
+	}
+}

@@ -23,7 +23,8 @@ const (
 // [RetryHandler].
 //
 // What is asked for here is final: Close and its kin, Abort, a policy for slow
-// peers, a panic of the handler, the end of the group. The peer's end of file is a
+// peers, a source of SendFrom that fails, a panic of the handler, the end of the
+// group. The peer's end of file is a
 // loss, behind OnEOF, since the peer reads no more of this connection as a rule. A
 // loss while a Pipe or a NetConn is on is final too: what follows would not be the
 // same stream.
@@ -109,7 +110,7 @@ func (dl *dialing) keeps() bool { return dl != nil && dl.policy != nil && dl.pol
 // retried reports whether an end for that reason is one to connect again after.
 func retried(r Reason) bool {
 	switch r {
-	case Local, Aborted, SlowPeer, MemoryLimit, HandlerPanic, Shutdown, ProtocolError, Detached, PipeBroken, Cancelled:
+	case Local, Aborted, SlowPeer, MemoryLimit, HandlerPanic, Shutdown, ProtocolError, Detached, StreamFailed, PipeBroken, Cancelled:
 		return false
 	}
 	return true

@@ -390,3 +390,16 @@ func TestSimReconnectFile(t *testing.T) {
 		w.finish()
 	})
 }
+
+// TestReconnectBrokenSource holds that a source of ours that fails is final: the next
+// OnOpen would send it again.
+func TestReconnectBrokenSource(t *testing.T) {
+	a := newAgain(t, conn.Reconnect{}, conn.Config{}, func(a *again) {
+		a.onOpen = func(c *conn.Conn) { c.SendFrom(strings.NewReader("short"), 10, nil) }
+	})
+	a.accept()
+	a.ended(conn.StreamFailed)
+	if len(a.told) > 0 {
+		t.Errorf("told %v", a.told)
+	}
+}

@@ -187,6 +187,12 @@ func (g *reading) stop() {
 	}
 }
 
+func (g *reading) isEnded() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ended
+}
+
 // run is the goroutine. left is as in stream.
 func (g *reading) run(left int64) {
 	ended := false
@@ -196,6 +202,9 @@ func (g *reading) run(left int64) {
 		}
 	}()
 	for block := range g.free {
+		if g.isEnded() {
+			break // done has been told, and r is its owner's again.
+		}
 		k := chunk{block: block}
 		n := len(block)
 		if left >= 0 {

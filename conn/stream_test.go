@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -696,6 +697,40 @@ func TestStreamDropBehind(t *testing.T) {
 	r.patiently("the rest", func() bool { return len(r.peer.Received()) == 2000 })
 	if r.turns(2); dones != 10 {
 		t.Errorf("%d of 10 told", dones)
+	}
+	r.gone()
+}
+
+// gauge is a reader whose Read waits, and that notes those which began too late.
+type gauge struct {
+	begun, free chan struct{}
+	told        atomic.Bool
+	late        atomic.Int32
+}
+
+func (g *gauge) Read(p []byte) (int, error) {
+	if g.told.Load() {
+		g.late.Add(1)
+	}
+	g.begun <- struct{}{}
+	<-g.free
+	return copy(p, "x"), nil
+}
+
+// TestStreamReadsNoMore holds that no Read of a source begins once done was told:
+// the one that is under way is the last.
+func TestStreamReadsNoMore(t *testing.T) {
+	r := newRig(t, 1<<20, conn.Config{}, nil)
+	g := &gauge{begun: make(chan struct{}, 100), free: make(chan struct{})}
+	r.c.SendFrom(g, -1, func(int64, error) { g.told.Store(true) })
+	r.turn()
+	<-g.begun
+	r.c.Abort()
+	r.settle("done", g.told.Load)
+	close(g.free)
+	time.Sleep(20 * time.Millisecond)
+	if n := g.late.Load(); n > 0 {
+		t.Errorf("%d Reads began behind done", n)
 	}
 	r.gone()
 }
