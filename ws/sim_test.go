@@ -25,6 +25,17 @@ type actor struct {
 	closes  int
 	closed  *ws.CloseError
 	refused int
+	mail    *mail // that is being sent on the loop
+	mailed  int   // through a Ref, and taken
+	streams int   // sent whole
+}
+
+// mail is a message that was posted by a Ref.
+type mail struct {
+	frame
+	posted bool
+	at     int // in sent
+	late   uint64
 }
 
 func (a *actor) OnOpen(c *ws.Conn) { a.c = c }
@@ -88,10 +99,88 @@ func (a *actor) send(f frame) {
 	}
 }
 
+// forget takes back that the message at that place was sent.
+func (a *actor) forget(at int) {
+	a.refused++
+	a.sent = append(a.sent[:at], a.sent[at+1:]...)
+}
+
+// post sends a message through a Ref, and has it noted when its turn has come.
+func (a *actor) post(f frame) {
+	m, ref := &mail{frame: f}, a.c.Ref()
+	ref.Do(func(c *ws.Conn) {
+		if m.posted {
+			a.mail, m.at, m.late = m, len(a.sent), c.Conn().Stats().AfterClose
+			a.sent = append(a.sent, f)
+		}
+	})
+	var s conn.Status
+	if a.r.rng.IntN(2) == 0 {
+		s = ref.Send(ws.Op(f.op), []byte(f.data))
+	} else {
+		s = ref.SendPrepared(ws.Prepare(ws.Op(f.op), []byte(f.data)))
+	}
+	m.posted = s <= conn.Full
+	ref.Do(func(c *ws.Conn) {
+		if a.mail == nil {
+			return
+		}
+		a.mail = nil
+		if c.Conn().Stats().AfterClose > m.late {
+			a.forget(m.at)
+			return
+		}
+		a.mailed++
+	})
+}
+
+// OnError hears that what was posted found another message being sent, or none taken;
+// and in the end of a mailbox, of what was never posted.
+func (a *actor) OnError(_ *ws.Conn, err error) {
+	if m := a.mail; m != nil {
+		a.mail = nil
+		a.forget(m.at)
+	}
+}
+
+// piece is a part of a message, that is compressed well or badly.
+func (a *actor) piece() string {
+	n := 1 + a.r.rng.IntN(3000)
+	if a.r.rng.IntN(2) == 0 {
+		return noise(n)
+	}
+	return sentence(a.r.rng.IntN(50), n)
+}
+
+// stream sends a message from a reader.
+func (a *actor) stream() {
+	s := &script{err: io.EOF}
+	f := frame{op: 2}
+	for range a.r.rng.IntN(6) {
+		piece := a.piece()
+		s.list = append(s.list, piece)
+		f.data += piece
+	}
+	at := len(a.sent)
+	if a.c.SendFrom(ws.Binary, conn.Inline(s), func(err error) {
+		if err != nil {
+			a.forget(at)
+			return
+		}
+		a.streams++
+	}) == conn.Queued {
+		a.sent = append(a.sent, f)
+	}
+}
+
 // act does something at random.
 func (a *actor) act() {
 	rng := a.r.rng
-	switch rng.IntN(9) {
+	switch rng.IntN(12) {
+	case 6:
+		a.stream()
+	case 7, 8:
+		a.post(frame{op: 1, data: sentence(rng.IntN(50), rng.IntN(1500))})
 	case 0:
 		a.c.Ping([]byte("ping"))
 	case 5:
@@ -129,7 +218,7 @@ func (a *actor) write() {
 	if w == nil {
 		return
 	}
-	piece := sentence(a.r.rng.IntN(50), 1+a.r.rng.IntN(3000))
+	piece := a.piece()
 	was := len(a.half.data)
 	a.half.data += piece
 	switch _, err := w.Write([]byte(piece)); {
@@ -145,6 +234,7 @@ func (a *actor) write() {
 // likes, on a kernel with misfortunes, until one of them closes. Whatever was taken
 // arrives, whole and in order; whatever was refused has left no trace.
 func TestSimulation(t *testing.T) {
+	mailed, streams := 0, 0
 	simulate(t, func(t *testing.T, seed uint64) {
 		faults := aiotest.Config{
 			SplitRecv: 0.3, LateRecv: 0.2, FinalRecv: 0.1, NoBuffers: 0.05, ShortSend: 0.3, WouldBlock: 0.2, LateSend: 0.3,
@@ -153,11 +243,15 @@ func TestSimulation(t *testing.T) {
 		if seed%5 == 0 {
 			faults.Reset = 0.001
 		}
+		policy := conn.Reject
+		if seed%7 == 0 {
+			policy = conn.CloseSlow
+		}
 		a := &actor{}
 		r := newRig(t, options{
 			handler: a, faults: faults, seed: seed,
 			cfg:   ws.Config{Deflate: everything, PingAfter: 300 * time.Millisecond, PongWithin: 10 * time.Second},
-			below: conn.Config{HighWater: 1500, LowWater: 300, Limit: 2500, PauseOnFull: seed%3 == 0, CloseTimeout: time.Hour},
+			below: conn.Config{HighWater: 1500, LowWater: 300, Limit: 2500, PauseOnFull: seed%3 == 0, SlowPeer: policy, CloseTimeout: time.Hour},
 		})
 		a.r = r
 		offer := offerAll
@@ -187,8 +281,12 @@ func TestSimulation(t *testing.T) {
 			return r.fake.OpenFDs() == 0
 		})
 		a.check(said, takeover)
+		mailed, streams = mailed+a.mailed, streams+a.streams
 		r.finish()
 	})
+	if *simSeed == 0 && (mailed < 10 || streams < 10) {
+		t.Errorf("%d messages went through a Ref, %d from a reader", mailed, streams)
+	}
 }
 
 func tail(p []byte, n int) []byte { return p[max(0, len(p)-n):] }
@@ -200,7 +298,11 @@ func (a *actor) speak() (said []frame) {
 		if r.peer.WasReset() || a.closes > 0 {
 			return said
 		}
-		switch r.rng.IntN(6) {
+		switch r.rng.IntN(7) {
+		case 6:
+			for range 1 + r.rng.IntN(20) { // The pongs take the room that a Writer counts on.
+				r.peer.Feed(encode(true, ping(sentence(r.rng.IntN(50), r.rng.IntN(126)))))
+			}
 		case 0:
 			f := text(sentence(r.rng.IntN(50), r.rng.IntN(2000)))
 			said = append(said, f)
