@@ -110,7 +110,7 @@ func TestPacketTurnEnds(t *testing.T) {
 			h := &conn.PacketFuncs{
 				Drain: func(p *conn.PacketConn) {
 					turn(p)
-					if drains++; drains > 100 {
+					if drains++; drains > 20 {
 						return
 					}
 					for p.Write(conn.Source{Peer: peer.Addr().AddrPort}, pattern(100)) == conn.Queued {
@@ -118,20 +118,20 @@ func TestPacketTurnEnds(t *testing.T) {
 				},
 				Error: func(p *conn.PacketConn, _ error) {
 					turn(p)
-					if failures++; failures <= 100 { // Nobody is at a port of 0.
+					if failures++; failures <= 20 { // Nobody is at a port of 0.
 						p.Write(conn.Source{Peer: netip.MustParseAddrPort("127.0.0.1:0")}, nil)
 					}
 				},
 			}
-			l := listenPacket(t, g, "udp4", "127.0.0.1:0", h, conn.PacketConfig{HighWater: 10_000, LowWater: low})
 			h.Packet = func(p *conn.PacketConn, _ *buf.Buf, _ conn.Source) {
 				h.Error(p, nil)
 				h.Drain(p)
 			}
+			l := listenPacket(t, g, "udp4", "127.0.0.1:0", h, conn.PacketConfig{HighWater: 10_000, LowWater: low})
 			c := udpClient(t, "udp4", l.Addr().String())
 			_, _ = c.Write([]byte("begin"))
 			for over := false; !over; {
-				onLoop(t, g, func(*reactor.Loop) { over = drains > 100 && failures > 100 })
+				onLoop(t, g, func(*reactor.Loop) { over = drains > 20 && failures > 20 })
 			}
 		}
 	})

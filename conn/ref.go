@@ -9,7 +9,7 @@ import (
 )
 
 // ErrWouldBlock says that a loop may not wait: whom it waits for may be itself.
-var ErrWouldBlock = errors.New("conn: a loop may not wait for room in a send queue")
+var ErrWouldBlock = errors.New("conn: a loop may not wait for itself")
 
 // Ref names a connection from any goroutine. Once the connection has closed it
 // names nobody; it never names another connection. The zero Ref names nobody
