@@ -246,7 +246,7 @@ func (c *Conn) answer(r *Request) {
 		p = append(r.agreed.appendAnswer(append(p, "Sec-WebSocket-Extensions: "...), r.offer), "\r\n"...)
 	}
 	p = append(append(p, r.extra...), "\r\n"...)
-	c.protocol = r.protocol
+	c.setProtocol(r.protocol)
 	c.conn.Keep(true)
 	_, err := c.conn.Write(p)
 	if c.conn.Keep(false); err != nil {

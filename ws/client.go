@@ -350,12 +350,9 @@ func (c *Conn) checkAnswer(h *head) *HandshakeError {
 		return fail("Sec-WebSocket-Accept %q is not that of the request", accept)
 	}
 	if protocol != nil {
-		for _, p := range ep.cfg.Protocols {
-			if string(protocol) == p {
-				c.protocol = p
-			}
-		}
-		if c.protocol == "" {
+		if slices.Contains(ep.cfg.Protocols, string(protocol)) {
+			c.setProtocol(string(protocol))
+		} else {
 			return fail("subprotocol %q was not asked for", protocol)
 		}
 	}

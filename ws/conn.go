@@ -2,6 +2,7 @@ package ws
 
 import (
 	"io"
+	"slices"
 
 	"github.com/penstock-go/penstock/conn"
 )
@@ -33,7 +34,7 @@ type Conn struct {
 	asked   *asked   // of a client, until the handshake is done
 	user    any
 
-	protocol string
+	protocol *string // of Config.Protocols, if it is one of them; nil: none
 
 	due, heard uint32 // ticks of the lane's clock: of the wait, of the last input
 	taken      uint32 // bytes that the kernel had taken at the last ping, modulo
@@ -71,7 +72,23 @@ func (c *Conn) User() any { return c.user }
 func (c *Conn) SetUser(v any) { c.user = v }
 
 // Protocol returns the subprotocol that was agreed on, or "".
-func (c *Conn) Protocol() string { return c.protocol }
+func (c *Conn) Protocol() string {
+	if c.protocol == nil {
+		return ""
+	}
+	return *c.protocol
+}
+
+// setProtocol keeps what was agreed on, without a copy where that is one of ours.
+func (c *Conn) setProtocol(name string) {
+	ours := c.lane.ep.cfg.Protocols
+	if i := slices.Index(ours, name); i >= 0 {
+		c.protocol = &ours[i]
+	} else if name != "" {
+		own := name
+		c.protocol = &own
+	}
+}
 
 // Handler returns the handler that hears the events.
 func (c *Conn) Handler() Handler { return c.hooks.handler }
