@@ -18,7 +18,7 @@ type beside struct {
 	polls    polls
 	rooms    []*Room // that wait
 	due      []*Room // for which it is time
-	fresh    []*Room // asked for by one that was told; they wait from the next turn on
+	fresh    []*Room // asked for by one that was told; they wait once a Defer has run
 	telling  bool
 	mourners []mourner
 	intake   *intake
@@ -76,7 +76,7 @@ type Room struct {
 // fn never runs inside OnRoom or a Send. It runs on the loop, from the end of this
 // turn on, behind an OnDrain for the same bytes, which may have sent again:
 // look at the answer to your own Send, and at Pending. fn may call OnRoom again,
-// and is then told in the next turn at the earliest.
+// and is then told behind what is deferred, at the end of this turn or of the next.
 func (c *Conn) OnRoom(most int, fn func(*Conn)) *Room {
 	r := &Room{c: c, most: most, fn: fn}
 	if c.state == closed {
@@ -109,7 +109,7 @@ func (r *Room) Stop() bool {
 // awaitsRoom reports whether somebody waits for room in the queue.
 func (c *Conn) awaitsRoom() bool { return c.beside != nil && len(c.beside.rooms) > 0 }
 
-// thaw has those wait who were asked for in the turn before.
+// thaw has those wait who were asked for while others were told.
 func (b *beside) thaw() { b.rooms, b.fresh = append(b.rooms, b.fresh...), nil }
 
 func (r *Room) tell() {

@@ -48,7 +48,8 @@ func (c *Conn) CloseWith(last []byte) Status {
 }
 
 // CloseError is CloseWith for a protocol that gives up: OnClose tells a
-// *CloseError with this reason and cause, after the flush.
+// *CloseError with this reason and cause, after the flush, also if the peer then
+// resets the connection.
 func (c *Conn) CloseError(reason Reason, cause error, last []byte) Status {
 	s := c.sayLast(last)
 	c.closeFor(reason, cause)

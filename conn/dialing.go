@@ -75,7 +75,8 @@ func (dl *dialing) kernel() *dialKernel {
 	return &systemKernel
 }
 
-// begin makes an attempt. What comes of it is told in a later turn.
+// begin makes an attempt. It runs deferred, as what comes of it may be told in the
+// same turn.
 func (dl *dialing) begin() {
 	d, c := dl.dialer, dl.c
 	dl.trying, dl.errs, dl.reason = true, nil, IOError

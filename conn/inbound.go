@@ -47,7 +47,7 @@ const (
 	byPipe                      // the other end of a Pipe is full
 	byWork                      // work of Go is under way
 	byKept                      // Config.RecvLimit
-	byUnread                    // Unread, until the next turn
+	byUnread                    // Unread, until a Defer has run
 	byExit                      // Detach
 	byBridge                    // a NetConn has much that is not read
 	bySplice                    // the kernel moves what comes

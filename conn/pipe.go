@@ -43,7 +43,8 @@ type Piping struct{ a, b *pipeEnd }
 // byte; when both directions have ended so, both connections close. CloseTimeout
 // then counts from the last byte that a peer took. When one ends in any other way
 // the other follows: after Close it is closed too, after a failure it is reset, and
-// its OnClose is told a *CloseError with reason PipeBroken and that failure; unless
+// its OnClose is told a *CloseError with reason PipeBroken and that failure (a
+// Detach is one: Unpipe before it); unless
 // the failed end had sent its end of file before: then what it sent is whole, and is
 // flushed by a Close. What cannot be forwarded because a handler has called
 // CloseWrite breaks the pipe too.

@@ -22,7 +22,7 @@ func (c *Conn) isShort() bool {
 }
 
 // starve is fill for want of budget. The drain comes when half of what is pending
-// has gone, or all of it, and the budget takes a message again, or one of n bytes
+// has gone, or all of it, LowWater at most is left, and the budget takes a message again, or one of n bytes
 // goes straight into the socket.
 func (c *Conn) starve(n int) {
 	if !c.full && c.state <= closing {

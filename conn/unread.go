@@ -11,7 +11,7 @@ type LeaveHandler interface {
 }
 
 // Unread gives received bytes back: they are the first that OnData brings, from
-// the end of this turn on, once a turn, and when reading goes on, to the handler
+// the end of this turn on, when reading goes on, and then once a turn, to the handler
 // of then. A handler that takes a block apart does so with what it may not touch
 // yet, because it was paused, was replaced, or has had its share of this turn.
 //
