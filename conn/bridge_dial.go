@@ -10,7 +10,7 @@ import (
 // net.Conn: it makes the DialContext of an http.Transport. A d.Reconnect serves
 // the first connection alone; see [Conn.NetConn].
 //
-// Thread: any but a loop.
+// Thread: any but that of a loop: there it returns ErrWouldBlock.
 func (d *Dialer) NetDial(ctx context.Context, at reactor.Remote, network, address string) (*NetConn, error) {
 	opened := make(chan *NetConn, 1)
 	h := &Funcs{Open: func(c *Conn) {

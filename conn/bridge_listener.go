@@ -68,11 +68,15 @@ func (l *NetListener) offer(c *Conn) {
 }
 
 // Accept implements net.Listener. The connection is a *NetConn. It fails with
-// net.ErrClosed, in a *net.OpError, when the listener is closed.
+// net.ErrClosed, in a *net.OpError, when the listener is closed. On a loop, which it
+// would block, it returns ErrWouldBlock if no connection waits.
 func (l *NetListener) Accept() (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.queue) == 0 && !l.closed {
+		if reactor.OnLoop() {
+			return nil, ErrWouldBlock
+		}
 		l.more.Wait()
 	}
 	if l.closed {

@@ -160,3 +160,35 @@ func (r *receiver) ReadFrom(from io.Reader) (int64, error) {
 	r.isFile = conn.IsCached(from)
 	return 0, nil
 }
+
+// TestNoDialOnLoop holds that what waits for a loop is refused on one, where it
+// would wait for ever.
+func TestNoDialOnLoop(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		l := listen(t, g, echo(), conn.Config{})
+		udp := listenPacket(t, g, "udp", "127.0.0.1:0", packetEcho(), conn.PacketConfig{})
+		accepting, err := conn.NetListen(g, "tcp", "127.0.0.1:0", conn.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, d := t.Context(), &conn.Dialer{}
+		done := make(chan struct{})
+		g.Loop(0).Post(func(*reactor.Loop) {
+			defer close(done)
+			for what, err := range map[string]error{
+				"DialContext":       second(d.DialContext(ctx, g.Loop(0), "tcp", l.Addr().String(), echo())),
+				"DialGroup":         second(d.DialGroup(ctx, g, "tcp", l.Addr().String(), echo())),
+				"NetDial":           second(d.NetDial(ctx, g.Loop(0), "tcp", l.Addr().String())),
+				"DialPacketContext": second(d.DialPacketContext(ctx, g.Loop(0), "udp", udp.Addr().String(), packetEcho())),
+				"Accept":            second(accepting.Accept()),
+			} {
+				if !errors.Is(err, conn.ErrWouldBlock) {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+		})
+		<-done
+	})
+}
+
+func second[T any](_ T, err error) error { return err }

@@ -276,8 +276,11 @@ func (d *Dialer) start(ctx context.Context, at reactor.Remote, network, address 
 // before, the connection is given up, and the Reason is Cancelled; afterwards ctx
 // means nothing.
 //
-// Thread: any but that of a loop, which it would block.
+// Thread: any but that of a loop: there it returns ErrWouldBlock.
 func (d *Dialer) DialContext(ctx context.Context, at reactor.Remote, network, address string, h Handler) (Ref, error) {
+	if reactor.OnLoop() {
+		return Ref{}, ErrWouldBlock
+	}
 	type answer struct {
 		ref Ref
 		err error

@@ -145,8 +145,11 @@ func (d *packetDialing) over(err error) {
 // has failed; the error is a *DialError then. When ctx is done before, the socket is
 // given up.
 //
-// Thread: any but that of a loop, which it would block.
+// Thread: any but that of a loop: there it returns ErrWouldBlock.
 func (d *Dialer) DialPacketContext(ctx context.Context, at reactor.Remote, network, address string, h PacketHandler) (PacketRef, error) {
+	if reactor.OnLoop() {
+		return PacketRef{}, ErrWouldBlock
+	}
 	type answer struct {
 		ref PacketRef
 		err error

@@ -11,7 +11,7 @@ import (
 // Dial makes a client for an address and has it connect: NewClient and Client.Dial.
 // Who dials one server many times keeps the Client.
 //
-// Thread: any but that of a loop, which it would block.
+// Thread: any but that of a loop: there it returns conn.ErrWouldBlock.
 func Dial(ctx context.Context, g *reactor.Group, address string, h Handler, cfg ClientConfig) (Ref, error) {
 	k, err := NewClient(address, h, cfg)
 	if err != nil {
@@ -25,8 +25,11 @@ func Dial(ctx context.Context, g *reactor.Group, address string, h Handler, cfg 
 // the connection, or that of ctx, which means nothing any more when Dial has
 // returned. With Reconnect it waits for the first WebSocket that opens.
 //
-// Thread: any but that of a loop, which it would block.
+// Thread: any but that of a loop: there it returns conn.ErrWouldBlock.
 func (k *Client) Dial(ctx context.Context, g *reactor.Group) (Ref, error) {
+	if reactor.OnLoop() {
+		return Ref{}, conn.ErrWouldBlock
+	}
 	at := g.Loop(int((k.next.Add(1) - 1) % uint32(g.Len())))
 	done := make(chan answer, 1)
 	a := &attempt{Client: k, done: done}

@@ -290,3 +290,18 @@ func TestReconnectEnds(t *testing.T) {
 		t.Errorf("%v", log)
 	})
 }
+
+// TestNoDialOnLoop holds that Dial is refused on a loop, for which it would wait for
+// ever.
+func TestNoDialOnLoop(t *testing.T) {
+	engines(t, func(t *testing.T, g *reactor.Group) {
+		told := make(chan error, 1)
+		g.Loop(0).Post(func(*reactor.Loop) {
+			_, err := ws.Dial(context.Background(), g, "ws://127.0.0.1:9", &ws.Funcs{}, ws.ClientConfig{})
+			told <- err
+		})
+		if err := <-told; !errors.Is(err, conn.ErrWouldBlock) {
+			t.Error(err)
+		}
+	})
+}
