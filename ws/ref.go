@@ -28,8 +28,8 @@ func (r Ref) Pending() int { return r.ref.Pending() }
 
 // Send copies p and posts it as one message. It is admitted at once, against the
 // limit of the send queue, by its length before compression; see conn.Ref.Write for
-// the answers. What was admitted and finds a close frame sent, or a Writer at a
-// message, when it comes to the loop, is dropped and told to OnError.
+// the answers. What was admitted and finds a close frame sent, or a Writer or SendFrom
+// at a message, when it comes to the loop, is dropped and told to OnError.
 func (r Ref) Send(op Op, p []byte) conn.Status {
 	return r.ref.WriteVia(p, headerLen(len(p), r.client), viaOf(op))
 }
