@@ -136,6 +136,9 @@ func (r *Ring) probeAnswers() error {
 		}
 		for ; r.Ready() > 0; r.Advance(1) {
 			c := r.CQE(0)
+			if c.Res == -int32(unix.EMFILE) || c.Res == -int32(unix.ENFILE) { // An accept takes its descriptor first.
+				return os.NewSyscallError("ring: accept as a probe", syscall.Errno(-c.Res))
+			}
 			if c.Res == -int32(unix.ENOTSOCK) && !c.Notif() {
 				r.have |= features(c.UserData)
 			}

@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -324,4 +326,21 @@ func TestStdoutClosed(t *testing.T) {
 	if sum := s.stop(syscall.SIGTERM); sum != (summary{served: 10}) {
 		t.Errorf("%+v", sum)
 	}
+}
+
+// TestNoDescriptorsForLoops holds that who cannot start the loops for want of
+// descriptors is told what helps.
+func TestNoDescriptorsForLoops(t *testing.T) {
+	onEngines(t, func(t *testing.T, engine string) {
+		cmd := command("-c", `ulimit -n 24 && exec "$0" "$@"`, os.Args[0], "serve", "echo", "--engine", engine, "--loops", "16", "--listen", "tcp://127.0.0.1:0")
+		cmd.Path, cmd.Args[0] = "/bin/sh", "sh"
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+			t.Errorf("%v", err)
+		}
+		if text := string(out); !strings.Contains(text, "ulimit -n") || strings.Count(text, "\n") != 1 {
+			t.Errorf("it says %q", text)
+		}
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -185,6 +186,9 @@ func (s *server) start(c *serveCmd) error {
 	// Warnings only: what was chosen is told on stdout.
 	logger := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	s.group, err = reactor.Start(reactor.Config{Loops: loops, Pin: c.Pin, Engine: kind, Logger: logger})
+	if errors.Is(err, syscall.EMFILE) && !strings.Contains(err.Error(), "ulimit") { // The self-test of a ring says so.
+		err = fmt.Errorf("%w: raise the limit on descriptors (ulimit -n), or take fewer loops with --loops", err)
+	}
 	return err
 }
 
