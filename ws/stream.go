@@ -117,8 +117,12 @@ func (s *stream) most() int {
 // which the handler's hooks would speak.
 func (s *stream) fits(n int) bool {
 	c := s.c.conn
+	fits := c.Fits()
+	if fits == conn.Closed || !s.w.active() {
+		return true // There is nothing to wait for: Write says so.
+	}
 	have, size := c.Pending(), streamMore+len(s.w.held)+n
-	return !c.IsFull() && (have == 0 || have+size < c.Marks().High) && c.Fits() != conn.Rejected
+	return fits == conn.Queued && !c.IsFull() && (have == 0 || have+size < c.Marks().High)
 }
 
 // await has fn run when it is time to look again whether there is room.

@@ -227,6 +227,25 @@ func (s *script) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// TestSendFromBehindClose holds that a stream which waits for a peer that does not read
+// does not keep the loop busy when the connection below closes: it is told.
+func TestSendFromBehindClose(t *testing.T) {
+	r := dialed(t, options{window: 300, below: conn.Config{HighWater: 1000}})
+	r.peer.AutoRead(false)
+	r.c.Send(ws.Binary, make([]byte, 3000)) // It is full.
+	var told error
+	if s := r.c.SendFrom(ws.Text, strings.NewReader("late"), func(err error) { told = err }); s != conn.Queued {
+		t.Fatal(s)
+	}
+	r.turns(3)
+	r.c.Conn().Close()
+	if r.turns(3); told != conn.ErrClosed {
+		t.Errorf("told %v", told)
+	}
+	r.c.Conn().Abort()
+	r.gone()
+}
+
 // TestSendFromPastDo streams a reader that blocks while functions wait for the loop in
 // as great a number as may: what it has read is not lost.
 func TestSendFromPastDo(t *testing.T) {
