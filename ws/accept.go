@@ -242,7 +242,7 @@ func (c *Conn) answer(r *Request) {
 		p = appendField(p, "Sec-WebSocket-Protocol", r.protocol)
 	}
 	if r.agreed.on {
-		c.windows = &windows{agreed: r.agreed}
+		c.windows = l.windows(r.agreed)
 		p = append(r.agreed.appendAnswer(append(p, "Sec-WebSocket-Extensions: "...), r.offer), "\r\n"...)
 	}
 	p = append(append(p, r.extra...), "\r\n"...)

@@ -304,6 +304,29 @@ func deflateEcho(t *testing.T, server, takeover bool, bits, level int) {
 	}
 }
 
+// TestAgreedIsShared holds that a connection without takeover costs nothing for what
+// was agreed on, and that others have windows of their own.
+func TestAgreedIsShared(t *testing.T) {
+	for _, takeover := range []bool{false, true} {
+		r := dialed(t, options{cfg: ws.Config{Deflate: &ws.Deflate{SendTakeover: takeover}}}, offerAll)
+		first := r.c
+		below, err := conn.Config{}.Check()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, peer := r.fake.Open()
+		peer.AutoRead(true)
+		peer.Feed(handshake(offerAll))
+		r.loop.Defer(func() { conn.New(r.loop, int(fd), r.server, below) })
+		r.settle("open", func() bool { return r.opens == 2 })
+		if first.Shares(r.c) == takeover {
+			t.Errorf("takeover %v: shared %v", takeover, !takeover)
+		}
+		peer.CloseWrite()
+		r.gone()
+	}
+}
+
 const offerAll = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
 
 // TestDeflateForms holds messages that a compressor may make, and few make.

@@ -98,3 +98,6 @@ func (c *Conn) Windows() (n int) {
 	}
 	return n
 }
+
+// Shares reports whether two connections keep what they agreed on in one place.
+func (c *Conn) Shares(other *Conn) bool { return c.windows != nil && c.windows == other.windows }
