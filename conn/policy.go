@@ -37,7 +37,9 @@ func (c *Conn) press(n int) Status {
 			b.refuse(n)
 		}
 		c.patient = false // OnFull may send, and that is no TrySend.
-		c.starve(n)
+		if n > 0 || b.policy != BudgetClose { // That would drain at once, since a message with bytes is taken.
+			c.starve(n)
+		}
 		c.patient = patient
 	}
 	return c.refuse(n)
