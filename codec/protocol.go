@@ -137,7 +137,8 @@ func (p *Protocol[M]) Wrapped() any { return p.handler }
 
 // cut hands over the messages that lie within in, at most so many, without a copy.
 // piece says that what is left of in is the beginning of one, of need bytes if
-// need is not 0. me is the handler that the connection had before.
+// need is not 0. me is the handler that the connection had before; it is compared, so
+// one in front of a Protocol is a pointer.
 func (p *Protocol[M]) cut(c *conn.Conn, in *buf.Buf, me conn.Handler, most int) (need int, piece bool) {
 	data, at := in.Bytes(), 0
 	for ; at < len(data); most-- {

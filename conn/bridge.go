@@ -113,13 +113,15 @@ func (c *Conn) NetConn() (*NetConn, error) {
 	n = &NetConn{ref: c.Ref(), local: c.LocalAddr().std(), remote: c.RemoteAddr().std(), ahead: c.host.cfg.ReadAhead, fd: c.fd}
 	n.rd.mu, n.rd.bell = &n.mu, make(chan struct{}, 1)
 	n.wr.mu, n.wr.bell = &n.mu, make(chan struct{}, 1)
-	n.over = c.eofHeard
 	b.inlet = n
 	b.mourn(n)
 	c.touch() // What is parked is for n.
 	if leave := c.hooks.leave; leave != nil {
 		leave(c)
 	}
+	n.mu.Lock()
+	n.over = c.eofHeard // Not if there are bytes again in front of it.
+	n.mu.Unlock()
 	return n, nil
 }
 

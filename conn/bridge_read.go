@@ -151,7 +151,7 @@ func (n *NetConn) call() {
 func (n *NetConn) visit(c *Conn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.asked, n.dammed = false, false
+	n.asked = false
 	n.giveBack()
 	if n.rd.shut {
 		for i := range n.blocks {
@@ -160,6 +160,7 @@ func (n *NetConn) visit(c *Conn) {
 		}
 		n.blocks = nil
 	}
+	n.dammed = c.host.cfg.RecvLimit > 0 && c.Kept() >= c.host.cfg.RecvLimit
 	if n.paused && (n.rd.shut || n.unread <= n.ahead/2) {
 		n.paused = false
 		c.resume(byBridge)

@@ -299,7 +299,9 @@ func (c *Conn) Stop(_ *reactor.Loop, hard bool) {
 	case c.hooks.stop != nil && c.state < closing:
 		if !c.stopped {
 			c.stopped = true
+			was := c.loop.As(c)
 			c.hooks.stop(c)
+			c.loop.As(was)
 		}
 	case c.afterWork():
 	default:

@@ -38,12 +38,16 @@ func (c *Conn) EncodeReserved(n int, encode func(dst []byte) ([]byte, error)) St
 		return c.Encode(n, encode)
 	}
 	c.charge(n)
-	c.outbox().reserved += n
-	return c.encode(Queued, n, func(dst []byte) ([]byte, error) {
+	size := 0
+	s := c.encode(Queued, n, func(dst []byte) ([]byte, error) {
 		p, err := encode(dst)
-		c.outbox().reserved -= n - len(p)
+		size = len(p)
 		return p, err
 	})
+	if s <= Full && c.out != nil && !c.out.q.empty() { // Else the reserve is there again.
+		c.out.reserved += size
+	}
+	return s
 }
 
 // encode is Encode for a message that was decided on.

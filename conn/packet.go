@@ -154,7 +154,8 @@ type PacketConfig struct {
 	HighWater, LowWater, Limit int
 	// Budget counts the queue too, PacketCost bytes for each datagram among them,
 	// with those of all connections and sockets that share it. A datagram that
-	// does not fit is Rejected: none makes room, and OnFull does not tell of it.
+	// does not fit is Rejected: none makes room, and OnFull does not tell of it. With
+	// BudgetClose connections go for others' messages, also where datagrams hold the most.
 	Budget *Budget
 	// PauseOnFull stops receiving while the queue is full.
 	PauseOnFull bool

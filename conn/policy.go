@@ -36,10 +36,8 @@ func (c *Conn) press(n int) Status {
 		if !patient {
 			b.refuse(n)
 		}
-		c.patient = false                     // OnFull may send, and that is no TrySend.
-		if n > 0 || b.policy != BudgetClose { // That would drain at once, since a message with bytes is taken.
-			c.starve(n)
-		}
+		c.patient = false // OnFull may send, and that is no TrySend.
+		c.starve(n)
 		c.patient = patient
 	}
 	return c.refuse(n)

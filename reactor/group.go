@@ -296,7 +296,7 @@ func (g *Group) Done() <-chan struct{} { return g.done }
 //
 // On a loop of the group, as in a handler, all this begins, and Shutdown returns
 // ErrOnLoop at once, since the loop would wait for itself. Done tells when all have
-// ended.
+// ended; ctx must outlive the call then, a deferred cancel would be force.
 func (g *Group) Shutdown(ctx context.Context) error {
 	if g.here() != nil {
 		go func() { _ = g.Shutdown(ctx) }()
