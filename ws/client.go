@@ -57,7 +57,8 @@ type RetryHandler interface {
 // WebSocket is a new *Conn with an OnOpen and an OnClose of its own; in between there
 // is none, and nothing is sent: what a Ref takes then is told to OnError. An OnClose
 // without an OnOpen before it is the end: the server was not reached, its answer not
-// taken, or the connection closed here in between.
+// taken, or the connection closed here in between. Behind a Close of ours no other
+// follows, however the server takes it.
 //
 // Thread: any, but for what implements conn.Handler.
 type Client struct {
@@ -217,10 +218,16 @@ func (k *Client) OnRetry(c *conn.Conn, r conn.Retry) {
 	if w.asked != nil {
 		w.asked.err = nil // The end may be another's.
 	}
+	// The end was asked for here: that it comes without an answer is no loss.
+	final := w.phase == closing || c.Loop().Stopping()
 	if w.ended(r.Err); w.told { // Nothing comes behind its OnClose.
 		w = k.between(c, w.hooks, w.user)
+		w.told = final
 	}
-	if w.hooks.retry != nil {
+	switch {
+	case final:
+		c.Close()
+	case w.hooks.retry != nil:
 		w.hooks.retry(w, r)
 	}
 }
@@ -228,7 +235,7 @@ func (k *Client) OnRetry(c *conn.Conn, r conn.Retry) {
 // OnClose implements conn.Handler.
 func (k *Client) OnClose(c *conn.Conn, err error) {
 	w := k.of(c)
-	if w.ended(err); !w.opened {
+	if w.ended(err); !w.opened && !w.told {
 		w.told = true
 		w.hooks.handler.OnClose(w, w.unopened(err))
 	}

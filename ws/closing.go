@@ -126,10 +126,13 @@ func (c *Conn) giveUp() {
 }
 
 // shutdown says goodbye, as far as that makes sense.
-func (c *Conn) shutdown() {
+func (c *Conn) shutdown() { c.leave(GoingAway, "") }
+
+// leave is Close that also ends a connection without a WebSocket to say goodbye on.
+func (c *Conn) leave(code Code, reason string) {
 	switch c.phase {
 	case open:
-		c.Close(GoingAway, "")
+		c.Close(code, reason)
 	case greeting, over:
 		c.phase = over
 		c.conn.Close()

@@ -48,9 +48,17 @@ func (r Ref) SendPrepared(m *Prepared) conn.Status {
 	})
 }
 
-// Close posts a Conn.Close. It is never turned away.
+// Close posts a Conn.Close. It is never turned away. A client that has no WebSocket at
+// that time, since it is down, at its handshake, or closed by its server, is closed
+// without a close frame, and does not connect again.
 func (r Ref) Close(code Code, reason string) {
-	r.ref.CloseVia(func(c *conn.Conn) { of(c).Close(code, reason) })
+	r.ref.CloseVia(func(c *conn.Conn) {
+		if w := of(c); w.lane.ep.client {
+			w.leave(code, reason)
+		} else {
+			w.Close(code, reason)
+		}
+	})
 }
 
 // Abort posts an end without a close frame; see conn.Conn.Abort.
