@@ -31,7 +31,8 @@ const streamPatience = 10 * time.Millisecond
 // the message has been queued whole, else with the error. A reader that fails breaks a
 // message that the peer has begun to hear: the WebSocket is closed with Internal then.
 // Where it has not, nothing was sent, and other messages may be. If the connection ends
-// before, done is told before OnClose; a Read may still be running then.
+// before, done is told before OnClose; a Read may still be running then. Behind a close
+// frame, ours or the peer's, no Read begins.
 //
 // While it is under way it costs 32 KiB, and with compression what a Writer does.
 //
@@ -71,6 +72,9 @@ type stream struct {
 func (s *stream) next() {
 	switch {
 	case s.told:
+		return
+	case !s.w.active(): // The WebSocket is closed: nobody is to read on.
+		s.finish(conn.ErrClosed)
 		return
 	case !s.fits(1):
 		s.await(s.next)

@@ -246,6 +246,30 @@ func TestSendFromBehindClose(t *testing.T) {
 	r.gone()
 }
 
+// TestSendFromBehindCloseFrame holds that nothing is read any more once a close frame is
+// sent: the message will not be whole.
+func TestSendFromBehindCloseFrame(t *testing.T) {
+	r := dialed(t, options{below: conn.Config{HighWater: 1000}})
+	var told error
+	reads := 0
+	if s := r.c.SendFrom(ws.Binary, conn.Inline(counts{&reads}), func(err error) { told = err }); s != conn.Queued {
+		t.Fatal(s)
+	}
+	r.turns(5)
+	had := reads
+	r.c.Close(ws.Normal, "")
+	if r.turns(5); reads != had || had == 0 || told != conn.ErrClosed {
+		t.Errorf("%d reads before the close, %d with those behind it; told %v", had, reads, told)
+	}
+	r.peer.Feed(encode(true, bye(1000)))
+	r.gone()
+}
+
+// counts is a reader without an end that counts.
+type counts struct{ reads *int }
+
+func (c counts) Read(p []byte) (int, error) { *c.reads++; return len(p), nil }
+
 // TestSendFromPastDo streams a reader that blocks while functions wait for the loop in
 // as great a number as may: what it has read is not lost.
 func TestSendFromPastDo(t *testing.T) {
