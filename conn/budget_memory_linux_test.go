@@ -2,8 +2,14 @@ package conn_test
 
 import (
 	"flag"
+	"fmt"
 	"io"
+	"net/netip"
+	"os"
+	"os/exec"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,7 +23,56 @@ import (
 	"github.com/penstock-go/penstock/reactor"
 )
 
-var stalledPeers = flag.Int("stalled", 250, "peers that do not read, in the test of the budget's memory; twice as many descriptors")
+var stalledPeers = flag.Int("stalled", 250, "peers that do not read, in the test of the budget's memory")
+
+// stalledEnv makes this test binary so many peers that do not read, at an address:
+// in a process of their own they have descriptors of their own.
+const stalledEnv = "PENSTOCK_TEST_STALLED"
+
+// TestStalledPeers is those peers, until the standard input ends.
+func TestStalledPeers(t *testing.T) {
+	at, number, ok := strings.Cut(os.Getenv(stalledEnv), " ")
+	if !ok {
+		return
+	}
+	to := netip.MustParseAddrPort(at)
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Close(fd) }()
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10)
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// startStalled starts n peers that do not read; they end with the test.
+func startStalled(t *testing.T, l *conn.Listener, n int) {
+	t.Helper()
+	peers := exec.Command(os.Args[0], "-test.run=^TestStalledPeers$")
+	peers.Env = append(os.Environ(), fmt.Sprintf("%s=%v %d", stalledEnv, l.Addr(), n))
+	in, err := peers.StdinPipe()
+	if err == nil {
+		err = peers.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		if err := peers.Wait(); err != nil {
+			t.Errorf("the peers: %v", err)
+		}
+	})
+}
 
 // What a budget costs beyond its size, as docs/send-queue.md states it: so much
 // whatever is done, and for each connection with a backlog its record and the two
@@ -97,10 +152,7 @@ func fillBudget(t *testing.T, g *reactor.Group, stalled int, p []byte, send func
 	}, conn.Config{HighWater: 4 << 20, SendBuffer: 16 << 10, Budget: b})
 	debug.FreeOSMemory()
 	resident := rss(t)
-	for range stalled {
-		fd := rawClient(t, l)
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10)
-	}
+	startStalled(t, l, stalled)
 	testutil.Eventually(t, 20*time.Second, "open", func() bool { return opened.Load() == int64(stalled) })
 	enough := min(size*stalled/(stalled+1), size) - stalled*len(p)
 	testutil.Eventually(t, 60*time.Second, "a budget that is used up", func() bool {
