@@ -47,9 +47,11 @@ func (c *Conn) pong(payload []byte) {
 
 // Close begins the end: it sends a close frame behind what is queued, past the
 // limit if need be, takes no more messages, and has the connection closed when
-// the peer has answered, or not answered within Config.CloseTimeout. Messages that
-// still come are dropped; to hear the answer reading goes on where it was paused. A reason beyond 123 bytes is cut, and what is no UTF-8 in it
-// is replaced by U+FFFD. Closing twice does nothing.
+// the peer has answered, or not answered within Config.CloseTimeout, which begins when
+// the frame has gone, as long as the peer takes 64 KiB of what is before it, or all of
+// that, in each CloseTimeout. Messages that still come are dropped; to hear the answer
+// reading goes on where it was paused. A reason beyond 123 bytes is cut, and what is no
+// UTF-8 in it is replaced by U+FFFD. Closing twice does nothing.
 //
 // code is one that may be sent, see RFC 6455, 7.4, or NoStatus for a close frame
 // without a code; for any other Internal is sent.
@@ -68,11 +70,15 @@ func (c *Conn) Close(code Code, reason string) {
 	c.await()
 }
 
+// goneBytes is how much of what is before our close frame a peer must take in each
+// CloseTimeout, unless it takes all: one that trickles would hold the connection for days.
+const goneBytes = 64 << 10
+
 // await waits for the peer's close frame, CloseTimeout from when ours has gone, or from
-// when the peer has last taken something of what is before that.
+// when the peer has last taken enough of what is before that.
 func (c *Conn) await() {
 	k, l := &c.lane.clock, c.last
-	if took := uint32(c.conn.Stats().BytesOut); !l.gone && (took != l.took || c.conn.Pending() == 0) {
+	if took := uint32(c.conn.Stats().BytesOut); !l.gone && (took-l.took >= goneBytes || c.conn.Pending() == 0) {
 		l.gone = c.conn.Pending() == 0
 		l.took, l.since = took, k.time()
 	}

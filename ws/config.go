@@ -21,7 +21,8 @@ const (
 type Config struct {
 	// MaxMessage bounds a message that is received, in bytes, as it comes and as
 	// it inflates to; a longer one is refused with TooBig before memory is taken
-	// for it. Default 10 MiB. A [FragmentHandler] needs no memory for its messages, but
+	// for it. A compressed one may come a thousandth and 64 bytes longer, as what is
+	// random does. Default 10 MiB. A [FragmentHandler] needs no memory for its messages, but
 	// for a compressed one as it comes, and may set it very high.
 	MaxMessage int
 	// MaxHead and MaxHeaders bound the head of a handshake, in bytes and in
@@ -31,7 +32,7 @@ type Config struct {
 	HandshakeTimeout time.Duration
 	// CloseTimeout is how long the peer may take to answer a close frame, once the
 	// kernel has taken that, before the connection is closed without an answer; and how
-	// long it may take nothing of what is queued before it. Default 5 s.
+	// long the kernel may need for each 64 KiB of what is queued before it. Default 5 s.
 	CloseTimeout time.Duration
 	// PingAfter is after how long a silence the peer is sent a ping: between
 	// three quarters of it and the whole, so that the pings of many connections

@@ -53,7 +53,7 @@ type last struct {
 
 	// While the peer's close frame is awaited.
 	gone  bool   // the kernel has taken ours
-	took  uint32 // bytes that it had taken when it was last seen to take any, modulo
+	took  uint32 // bytes that it had taken when it was last seen to take enough, modulo
 	since uint32 // tick of that
 }
 

@@ -22,9 +22,10 @@
 //
 // A message is bounded by Config.MaxMessage, as it comes and as it inflates to; a
 // handshake by MaxHead, MaxHeaders and HandshakeTimeout; what is sent by the marks
-// of the connection; the time from a close frame to its answer by CloseTimeout. An
-// idle WebSocket costs about 110 bytes beside its connection, and with context
-// takeover its windows.
+// of the connection; the time from a close frame to its answer by CloseTimeout, as is
+// the time that the peer needs for each 64 KiB of what is queued before that frame. An
+// idle WebSocket costs about 110 bytes beside its connection, and with context takeover
+// its windows.
 //
 // # What the peer does wrong
 //

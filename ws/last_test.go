@@ -85,18 +85,20 @@ func TestCloseWhilePaused(t *testing.T) {
 }
 
 // TestCloseOfSlowReader holds that the time for an answer begins when the close frame
-// has gone, and that a peer which takes nothing of what is before it has no more.
+// has gone, and that a peer which takes nothing of what is before it, or trickles, has no
+// more.
 func TestCloseOfSlowReader(t *testing.T) {
-	for _, reads := range []bool{true, false} {
-		r := dialed(t, options{window: 300, cfg: ws.Config{CloseTimeout: time.Second}, below: conn.Config{HighWater: 10000, CloseTimeout: time.Minute}})
+	const step = 50 << 10 // in half a CloseTimeout
+	for takes, reads := range map[int]bool{step: true, 20: false, 0: false} {
+		r := dialed(t, options{window: step / 2, cfg: ws.Config{CloseTimeout: time.Second}, below: conn.Config{CloseTimeout: time.Minute}})
 		r.peer.AutoRead(false)
-		r.c.Send(ws.Binary, make([]byte, 5000))
+		r.c.Send(ws.Binary, make([]byte, 8*step))
 		r.c.Close(ws.Normal, "")
 		answered := false
 		for range 20 {
-			r.pass(500 * time.Millisecond)
-			if reads {
-				_, _ = r.peer.Read(make([]byte, 500))
+			for range 2 {
+				r.pass(250 * time.Millisecond)
+				_, _ = r.peer.Read(make([]byte, takes/2))
 			}
 			if r.c.Pending() == 0 && r.peer.Waiting() == 0 && !answered {
 				r.feed(bye(1000))
@@ -106,7 +108,7 @@ func TestCloseOfSlowReader(t *testing.T) {
 		late := r.server.Stats().CloseTimeouts
 		r.gone()
 		if r.wantClose(ws.Normal, false, reads); answered != reads || (late == 0) != reads {
-			t.Errorf("reads %v: answered %v, %d time-outs", reads, answered, late)
+			t.Errorf("takes %d: answered %v, %d time-outs", takes, answered, late)
 		}
 	}
 }
