@@ -88,6 +88,7 @@ func (c *Conn) inflate(op Op, p []byte) {
 			c.fail(err)
 		}
 	}
+	f.to, f.hear = nil, nil // They would keep the connection.
 	if cap(f.out) > keepBytes {
 		f.out = nil
 	}
@@ -167,12 +168,16 @@ func (f *inflater) behind(before []byte) []byte {
 // readAll reads to the end of the reader's stream.
 func (f *inflater) readAll(most int) *failure {
 	for {
-		if len(f.out) == cap(f.out) || f.to != nil && len(f.out) >= pieceBytes {
+		if len(f.out) == cap(f.out) || f.piecemeal() && len(f.out) >= pieceBytes {
 			if err := f.room(most); err != nil {
 				return err
 			}
 		}
-		n, err := f.reader.Read(f.out[len(f.out):cap(f.out)])
+		end := cap(f.out)
+		if f.piecemeal() {
+			end = min(end, pieceBytes)
+		}
+		n, err := f.reader.Read(f.out[len(f.out):end])
 		f.out = f.out[:len(f.out)+n]
 		f.size += n
 		switch {
@@ -186,11 +191,17 @@ func (f *inflater) readAll(most int) *failure {
 	}
 }
 
+// piecemeal reports whether what comes out is not collected.
+func (f *inflater) piecemeal() bool { return f.to != nil || f.again }
+
 // room makes room in f.out, which is full: by telling it, or by growing.
 func (f *inflater) room(most int) *failure {
-	if f.to != nil && len(f.out) >= pieceBytes {
+	if f.piecemeal() && len(f.out) >= pieceBytes {
 		f.past = append(f.past[:0], f.out[max(0, len(f.out)-1<<maxBits):]...)
-		err := f.tell(false)
+		var err *failure
+		if !f.again {
+			err = f.tell(false)
+		}
 		f.out = f.out[:0]
 		return err
 	}
@@ -207,7 +218,7 @@ func (f *inflater) tell(last bool) *failure {
 		return errText
 	}
 	first := !f.told
-	if f.told = true; c.phase == open && !f.again { // Somebody who has said goodbye hears no messages.
+	if f.told = true; c.phase == open { // Somebody who has said goodbye hears no messages.
 		l := c.lane
 		l.fragment = Fragment{Op: f.op, First: first, Last: last, data: f.out}
 		f.hear(c, &l.fragment)

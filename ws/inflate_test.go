@@ -89,6 +89,24 @@ func TestInflatedPieces(t *testing.T) {
 	r.gone()
 }
 
+// TestPiecesBehindWhole holds that pieces are no longer where a whole message has left a
+// large buffer.
+func TestPiecesBehindWhole(t *testing.T) {
+	r := dialed(t, options{cfg: ws.Config{Deflate: everything}, window: 2 << 20}, "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=10")
+	in := &squeezer{} // What is before a message has the decompressor's steps begin within 32 KiB.
+	r.feed(in.message(t, text(sentence(1, 700_000))))
+	r.turns(30)
+	h := newPieces(t)
+	r.funcs = nil
+	r.c.SetHandler(&h.Funcs)
+	want := sentence(2, 400_000)
+	r.feed(in.message(t, text(want)))
+	if r.turns(30); len(h.got) != 1 || h.got[0] != want || h.most > 64<<10 {
+		t.Errorf("%d messages in %d pieces, the longest of %d bytes", len(h.got), h.count, h.most)
+	}
+	r.gone()
+}
+
 // TestManyFinals holds that a message of several last blocks may refer to all that
 // was before each of them, in this message and in others.
 func TestManyFinals(t *testing.T) {
