@@ -142,10 +142,14 @@ func (w *Writer) frame(dst, p []byte, fin byte) []byte {
 	if !w.begun {
 		first |= byte(w.op)
 	}
-	if size := maxHeader + len(p) + packMore; cap(dst) < size {
+	at, more := headerLen(len(p), c.lane.ep.client), 0
+	if c.windows != nil {
+		at, more = maxHeader, packMore // Its length shows when it is packed.
+	}
+	if size := at + len(p) + more; cap(dst) < size {
 		dst = c.lane.bytes(size)
 	}
-	dst = dst[:maxHeader]
+	dst = dst[:at]
 	if c.windows == nil {
 		dst = append(dst, p...)
 	} else {
@@ -157,7 +161,7 @@ func (w *Writer) frame(dst, p []byte, fin byte) []byte {
 	if w.begun = true; fin != 0 {
 		c.writer = nil // A hook that runs when the end is queued may send again.
 	}
-	return c.lane.seal(dst, maxHeader, first)
+	return c.lane.seal(dst, at, first)
 }
 
 // pack appends p to dst, compressed behind what was sent of the message, and notes it.
