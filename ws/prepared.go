@@ -81,14 +81,21 @@ func (c *Conn) SendPrepared(m *Prepared) conn.Status {
 	if !seen {
 		return c.conn.SendShared(frame)
 	}
-	// Hooks run inside SendShared, and may send: the window must be as it will be.
+	// Hooks run inside SendShared, and may send: the window must be as it will be. And
+	// where another loop has been faster to the budget, it is refused yet: so what they
+	// send does not refer to the window.
 	if s := c.conn.Admit(frame.Len()); s != conn.Queued {
 		return s
 	}
 	w := c.windows
 	w.sent.add(c.lane, m.data, w.sendBits)
+	was := w.unsure
+	w.unsure = true
 	c.conn.Keep(true)
-	defer c.conn.Keep(false)
+	defer func() {
+		c.conn.Keep(false)
+		w.unsure = was // Also when a hook panics.
+	}()
 	s := c.conn.SendShared(frame)
 	if s >= conn.Rejected {
 		w.sent.forget() // To refer to nothing is always right.

@@ -5,6 +5,7 @@ import "github.com/penstock-go/penstock/buf"
 // windows is what a connection with compression has agreed to and keeps.
 type windows struct {
 	agreed
+	unsure         bool // sent ends with what may yet be refused
 	sent, received window
 }
 
@@ -25,7 +26,7 @@ func (l *lane) windows(a agreed) *windows {
 
 // context returns what precedes the next message that is sent.
 func (w *windows) context() []byte {
-	if w.sendTakeover {
+	if w.sendTakeover && !w.unsure {
 		return w.sent.block.Bytes()
 	}
 	return nil
