@@ -80,11 +80,12 @@ func TestWindowWithoutMemory(t *testing.T) {
 func TestPlainWindows(t *testing.T) {
 	l := &lane{}
 	a, b := agreed{on: true, sendBits: 15, recvBits: 15}, agreed{on: true, sendBits: 9, recvBits: 15}
-	if l.windows(a) != l.windows(a) || l.windows(b) != l.windows(b) || l.windows(a) == l.windows(b) || l.windows(b).agreed != b {
+	ofA, ofB := l.windows(a), l.windows(b)
+	if l.windows(a) != ofA || l.windows(b) != ofB || ofA == ofB || ofB.agreed != b {
 		t.Error("what was agreed is not shared as it should")
 	}
 	a.recvTakeover = true
-	if l.windows(a) == l.windows(a) {
+	if ofA = l.windows(a); l.windows(a) == ofA {
 		t.Error("a window is shared")
 	}
 }
