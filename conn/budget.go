@@ -213,14 +213,12 @@ func (b *Budget) evict(l *reactor.Loop) bool {
 	return true
 }
 
-// choose takes the largest account off the total. It chooses nobody while much
-// is still to come back, since the memory would be used twice: more than an
-// eighth of the budget, but for one connection alone.
-func (b *Budget) choose() (g *gate, again bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.full() {
-		return nil, true // Somebody was faster.
+// victim returns who would go for a message of another connection now, or nil. The
+// caller holds mu. It is nobody while much is still to come back, since the memory
+// would be used twice: more than an eighth of the budget, but for one connection alone.
+func (b *Budget) victim() (g *gate) {
+	if b.policy != BudgetClose || !b.full() {
+		return nil
 	}
 	held := int64(0)
 	for _, o := range b.gates {
@@ -228,7 +226,31 @@ func (b *Budget) choose() (g *gate, again bool) {
 			g, held = o, p
 		}
 	}
-	if r := b.returning.Load(); g == nil || r > 0 && r+held > b.size/8 {
+	if r := b.returning.Load(); g != nil && r > 0 && r+held > b.size/8 {
+		return nil
+	}
+	return g
+}
+
+// yields reports whether a message of a connection that has pending would be taken
+// now, if need be for another connection. It knows better than welcomes, and costs more.
+func (b *Budget) yields(pending int64) bool {
+	if b.fits(pending, 0) {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.victim() != nil
+}
+
+// choose takes the largest account off the total.
+func (b *Budget) choose() (g *gate, again bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.full() {
+		return nil, true // Somebody was faster.
+	}
+	if g = b.victim(); g == nil {
 		return nil, false
 	}
 	g.doomed = g.pending.Or(gone) // It may have changed meanwhile.
@@ -248,6 +270,7 @@ func (g *gate) evict(l *reactor.Loop) {
 	c.end(MemoryLimit, "", nil, true)
 	if c.out != nil {
 		g.budget.returned(g, int64(c.out.shed()))
+		g.budget.tell() // The next may be chosen now.
 	}
 }
 

@@ -140,8 +140,8 @@ var edits = []edit{
 		"(k.kept > c.host.cfg.RecvLimit+4096 || k.kept >= c.host.cfg.RecvLimit && !mutant(\"read above what may be kept\")) &&",
 	}, {
 		"short.go",
-		"	case c.state > open || b.fits(int64(pending), 0):",
-		"	case mutant(\"no drain for want of budget\"):\n		return false\n	case c.state > open || b.fits(int64(pending), 0):",
+		"	case c.state > open || b.yields(int64(pending)):",
+		"	case mutant(\"no drain for want of budget\"):\n		return false\n	case c.state > open || b.yields(int64(pending)):",
 	}, {
 		"go.go",
 		"	if !j.runs && len(j.queue) > 0 {",

@@ -36,8 +36,10 @@ func (c *Conn) press(n int) Status {
 		if !patient {
 			b.refuse(n)
 		}
-		c.patient = false // OnFull may send, and that is no TrySend.
-		c.starve(n)
+		c.patient = false                     // OnFull may send, and that is no TrySend.
+		if n > 0 || b.policy != BudgetClose { // Somebody goes for a message with bytes: so it would drain at once.
+			c.starve(n)
+		}
 		c.patient = patient
 	}
 	return c.refuse(n)

@@ -41,7 +41,7 @@ func (c *Conn) isFed(pending int) bool {
 		return true
 	case pending > c.beside.starvedAt/2:
 		return false
-	case c.state > open || b.fits(int64(pending), 0):
+	case c.state > open || b.yields(int64(pending)):
 		return true
 	case pending == 0 && c.passes(c.beside.strait.wanted):
 		return true
@@ -51,7 +51,7 @@ func (c *Conn) isFed(pending int) bool {
 		}
 		c.gate.hungry.Store(true)
 		b.await(c.gate)
-		return b.fits(int64(pending), 0) // Room that came before was announced to nobody.
+		return b.yields(int64(pending)) // Room that came before was announced to nobody.
 	}
 }
 
@@ -81,12 +81,11 @@ func (b *Budget) tell() {
 	}
 }
 
-// next takes the first who waits and for whom there is room: whoever has come here under
-// BudgetClose has found nobody who could go for it.
+// next takes the first who waits and whom the budget would not refuse.
 func (b *Budget) next() *gate {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.waiting) == 0 || !b.fits(b.waiting[0].needs, 0) {
+	if len(b.waiting) == 0 || !b.fits(b.waiting[0].needs, 0) && b.victim() == nil {
 		return nil
 	}
 	g := heap.Pop(&b.waiting).(*gate)
