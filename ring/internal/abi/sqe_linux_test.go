@@ -217,7 +217,7 @@ func controlPreps(o *objects) []prep {
 		// The same: the address of a variable that ends with the call.
 		{"TimeoutUpdate", func(s *ring.SQE) { s.PrepTimeoutUpdate(&o.ts, user, abs) },
 			wire{"opcode": 12, "fd": -1, "addr": user, "off": ts, "timeout_flags": 3},
-			func(e *entry) { e.PrepareTimeoutUpdate(time.Second, 0, abs) }, []string{"addr", "len", "off"},
+			func(e *entry) { e.PrepareTimeoutUpdate(time.Second, 0, abs) }, []string{"off", "addr", "len"},
 			fmt.Sprintf("io_uring_prep_timeout_update(sqe, (void *)%#x, %#xULL, IORING_TIMEOUT_ABS)", ts, user)},
 		{"LinkTimeout", func(s *ring.SQE) { s.PrepLinkTimeout(&o.ts, abs) },
 			wire{"opcode": 15, "fd": -1, "addr": ts, "len": 1, "timeout_flags": 1},
