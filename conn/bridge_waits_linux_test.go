@@ -5,8 +5,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/testutil"
@@ -101,6 +104,62 @@ func TestNetConnRecvLimit(t *testing.T) {
 		}
 	})
 }
+
+// TestNetConnRecvLimitInParts is that with a limit that one block fills, which is read
+// in two parts: behind the first the loop reads on by ReadAhead, and gets no block back.
+func TestNetConnRecvLimitInParts(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		const size = reactor.SmallBlock
+		near, far := pair(t, "tcp")
+		h := &counter{opened: make(chan *conn.NetConn, 1)}
+		if err := conn.Attach(g.Loop(0), near, h, conn.Config{RecvLimit: size, ReadAhead: size / 2}, nil); err != nil {
+			t.Fatal(err)
+		}
+		n := <-h.opened
+		defer n.Close()
+		_ = n.SetReadDeadline(time.Now().Add(testutil.Timeout(10 * time.Second)))
+		for i := range 5 {
+			_, _ = far.Write(make([]byte, size))
+			testutil.Eventually(t, 10*time.Second, "the block on the loop", func() bool { return conn.Unread(n) == size })
+			for _, part := range []int{size * 3 / 4, size / 4} {
+				if k, err := io.ReadFull(n, make([]byte, part)); err != nil {
+					t.Fatalf("block %d: %d, %v", i, k, err)
+				}
+				seen := make(chan struct{}) // What the Read has asked of the loop is done.
+				h.ref.Do(func(*conn.Conn) { close(seen) })
+				<-seen
+			}
+		}
+	})
+}
+
+// TestNetConnLeavesOnce holds that the handler whose input goes to a NetConn is not told
+// so again when that one is detached.
+func TestNetConnLeavesOnce(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		near, _ := pair(t, "tcp")
+		h := &counter{opened: make(chan *conn.NetConn, 1)}
+		if err := conn.Attach(g.Loop(0), near, h, conn.Config{}, nil); err != nil {
+			t.Fatal(err)
+		}
+		d, err := (<-h.opened).Detach()
+		if err != nil || h.leaves.Load() != 1 {
+			t.Errorf("OnLeave ran %d times; detached with %v", h.leaves.Load(), err)
+		}
+		_ = unix.Close(d.FD)
+	})
+}
+
+// counter gives its connection to goroutines, and counts how often it hears of that.
+type counter struct {
+	conn.NopHandler
+	opened chan *conn.NetConn
+	ref    conn.Ref
+	leaves atomic.Int32
+}
+
+func (h *counter) OnOpen(c *conn.Conn)  { n, _ := c.NetConn(); h.ref = c.Ref(); h.opened <- n }
+func (h *counter) OnLeave(c *conn.Conn) { h.leaves.Add(1) }
 
 // TestNetConnFileAtLimit holds that a file waits for room as a Write does: no
 // policy is asked, and what a deadline cuts off was not taken.

@@ -2,6 +2,7 @@ package conn_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"testing"
 	"time"
@@ -73,3 +74,25 @@ func TestOnShutdownOnce(t *testing.T) {
 	w.settle("the end", func() bool { return w.fake.OpenFDs() == 0 })
 	w.finish()
 }
+
+// TestOnShutdownPanic holds that a handler that panics in its last word loses its own
+// connection, whoever runs when that is asked to stop.
+func TestOnShutdownPanic(t *testing.T) {
+	r := newRig(t, 64, conn.Config{}, nil)
+	cfg, _ := conn.Config{}.Check()
+	fd, peer := r.fake.Open()
+	peer.AutoRead(true)
+	var ended error
+	h := &badWord{conn.Funcs{Close: func(_ *conn.Conn, err error) { ended = err }}}
+	r.do(func(*conn.Conn) { conn.New(r.loop, int(fd), h, cfg).Stop(r.loop, false) })
+	r.turns(5)
+	var ce *conn.CloseError
+	if !errors.As(ended, &ce) || ce.Reason != conn.HandlerPanic || r.isClosed() {
+		t.Errorf("it ended with %v, and the other one is closed: %v", ended, r.isClosed())
+	}
+	r.gone()
+}
+
+type badWord struct{ conn.Funcs }
+
+func (h *badWord) OnShutdown(*conn.Conn) { panic("at the end") }
