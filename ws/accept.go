@@ -347,56 +347,49 @@ func (c *Conn) handshakeLate() {
 }
 
 // gather collects a head of which in may have a part, and takes it off in. It is
-// not ok while the head is not whole.
+// not ok while the head is not whole. What has come of it is copied to the heap, so that
+// a peer that stops in the middle costs no block, but about as much as it has sent.
 func (c *Conn) gather(in *buf.Buf) (p []byte, ok bool, bad *badHead) {
 	l := c.lane
-	most := l.ep.cfg.MaxHead
-	b := c.in
-	if b == nil {
-		end, seen, bad := headEnd(in.Bytes(), 0)
-		switch {
-		case bad != nil:
-			return nil, false, bad
-		case end > most, end == 0 && seen > most:
-			return nil, false, errHeadSize
-		case end > 0:
-			p = in.Bytes()[:end]
-			in.Advance(end)
-			return p, true, nil
-		}
-		c.in = l.inbound()
-		c.in.size = uint64(seen)
-		if c.mayKeep() {
-			c.in.block = in.Take()
-			return nil, false, nil
-		}
-		b = c.in
-		b.block = l.loop.Small().Get()
+	var was, seen int
+	if c.in != nil {
+		was, seen = len(c.in.heap), int(c.in.size)
 	}
-	was := b.block.Len()
-	if len(b.block.Room()) < in.Len() && b.block.Cap() < l.loop.Bulk().BlockSize() {
-		if larger := l.loop.Bulk().Get(); !larger.IsZero() {
-			larger.Append(b.block.Bytes())
-			b.block.Release()
-			b.block = larger
-		}
+	n := min(in.Len(), l.ep.cfg.MaxHead-was)
+	p = in.Bytes()[:n]
+	if c.in != nil {
+		c.in.appendHead(p, l.ep.cfg.MaxHead)
+		p = c.in.heap
 	}
-	n := b.block.Append(in.Bytes())
-	end, seen, bad := headEnd(b.block.Bytes(), min(int(b.size), b.block.Len()))
+	end, seen, bad := headEnd(p, seen)
 	switch {
 	case bad != nil:
 		return nil, false, bad
-	case end > most, end == 0 && (seen > most || n < in.Len()):
+	case end > 0:
+		in.Advance(end - was)
+		if c.in != nil {
+			*c.in = inbound{} // The head is no buffer for messages.
+			c.rest()
+		}
+		return p[:end], true, nil
+	case n < in.Len():
 		return nil, false, errHeadSize
-	case end == 0:
-		b.size = uint64(seen)
-		in.Advance(n)
-		return nil, false, nil
+	case c.in == nil:
+		c.in = l.inbound()
+		c.in.appendHead(p, l.ep.cfg.MaxHead)
 	}
-	in.Advance(end - was)
-	l.settle()
-	l.whole = b.block.Take() // The head lies in it.
-	l.release(b)
-	c.in = nil
-	return l.whole.Bytes()[:end], true, nil
+	c.in.size = uint64(seen)
+	in.Advance(n)
+	return nil, false, nil
+}
+
+// headLeast is how much is taken for the first piece of a head.
+const headLeast = 512
+
+// appendHead appends p to what has come of a head, which is at most that long.
+func (in *inbound) appendHead(p []byte, most int) {
+	if need := len(in.heap) + len(p); need > cap(in.heap) {
+		in.heap = append(make([]byte, 0, min(most, max(headLeast, 2*need))), in.heap...)
+	}
+	in.heap = append(in.heap, p...)
 }

@@ -100,7 +100,7 @@ func (c Config) Check() (Config, error) {
 	return c, nil
 }
 
-// maxHeadMost is what MaxHead may be: a head lies in one block.
+// maxHeadMost is what MaxHead may be.
 const maxHeadMost = 64 << 10
 
 func setDefault[T int | time.Duration](v *T, d T) {
