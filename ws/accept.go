@@ -338,6 +338,10 @@ func appendRefusal(p []byte, status int, text string, extra []byte) []byte {
 
 // handshakeLate gives up a handshake that takes too long.
 func (c *Conn) handshakeLate() {
+	if c.refusing() { // Its text is not awaited any more.
+		c.endHandshake()
+		return
+	}
 	c.lane.ep.counts.handshakeTimeouts.Add(1)
 	if !c.lane.ep.client {
 		c.refuse(errTimeout.status, errTimeout.text, nil)

@@ -17,29 +17,6 @@ import (
 	"github.com/penstock-go/penstock/conn"
 )
 
-// HandshakeError is why a server's answer to a handshake was not taken. It is the
-// Err of the [CloseError] that OnClose is told then, without an OnOpen before.
-type HandshakeError struct {
-	// Status is the server's HTTP status, or 0 when there was no answer that can
-	// be read.
-	Status int
-	// Header is that of the answer, or nil.
-	Header http.Header
-	// Err says what is wrong with the answer.
-	Err error
-}
-
-// Error implements error.
-func (e *HandshakeError) Error() string {
-	if e.Status != 0 {
-		return fmt.Sprintf("ws: handshake: status %d: %v", e.Status, e.Err)
-	}
-	return fmt.Sprintf("ws: handshake: %v", e.Err)
-}
-
-// Unwrap returns Err.
-func (e *HandshakeError) Unwrap() error { return e.Err }
-
 // RetryHandler hears that a client which reconnects is down.
 type RetryHandler interface {
 	// OnRetry runs when a WebSocket was lost, behind its OnClose, and when an attempt
@@ -215,11 +192,16 @@ func (k *Client) OnShutdown(c *conn.Conn) { k.of(c).shutdown() }
 // OnRetry implements conn.RetryHandler.
 func (k *Client) OnRetry(c *conn.Conn, r conn.Retry) {
 	w := k.of(c)
-	if w.asked != nil {
-		w.asked.err = nil // The end may be another's.
-	}
 	// The end was asked for here: that it comes without an answer is no loss.
 	final := w.phase == closing || c.Loop().Stopping()
+	switch {
+	case w.refusing(): // In the middle of its text.
+		w.asked.plain()
+		final = final || !w.asked.err.passing()
+		r.Err = &conn.CloseError{Reason: conn.Refused, Err: w.asked.err}
+	case w.asked != nil:
+		w.asked.err = nil // The end may be another's.
+	}
 	if w.ended(r.Err); w.told { // Nothing comes behind its OnClose.
 		w = k.between(c, w.hooks, w.user)
 		w.told = final
@@ -259,139 +241,10 @@ func (k *Client) between(c *conn.Conn, h *hooks, user any) *Conn {
 
 // unopened is what OnClose is told of a WebSocket that did not come about.
 func (c *Conn) unopened(err error) *CloseError {
-	told := &CloseError{Code: Abnormal, Remote: remote(err), Err: err}
+	told := &CloseError{Code: Abnormal, Remote: remote(err), Err: err, unopened: true}
 	if c.asked != nil && c.asked.err != nil {
+		c.asked.plain()
 		told.Remote, told.Err = true, c.asked.err
 	}
 	return told
-}
-
-// asked is what a client remembers of its request until it is answered.
-type asked struct {
-	key [24]byte
-	err *HandshakeError // why the answer was not taken
-}
-
-// hearAnswer hears the head of the server's answer.
-func (c *Conn) hearAnswer(in *buf.Buf) {
-	l := c.lane
-	p, ok, bad := c.gather(in)
-	if bad == nil && ok {
-		bad = l.head.parse(p, l.ep.cfg.MaxHeaders)
-	}
-	switch {
-	case bad != nil:
-		c.reject(&HandshakeError{Err: bad})
-	case !ok:
-		return
-	default:
-		if err := c.checkAnswer(&l.head); err != nil {
-			c.reject(err)
-		} else {
-			c.asked = nil
-			c.begin()
-		}
-	}
-	l.settle()
-}
-
-// reject ends a connection whose handshake has failed.
-func (c *Conn) reject(err *HandshakeError) {
-	c.lane.ep.counts.refused.Add(1)
-	c.lane.clock.forget(c)
-	c.phase = over
-	c.asked.err = err
-	switch {
-	case errors.Is(err.Err, ErrHandshakeTimeout):
-		c.conn.GiveUp(conn.HandshakeTimeout, err)
-	case err.Status >= 500:
-		c.conn.GiveUp(conn.Refused, err) // It may be there later.
-	default:
-		c.conn.CloseError(conn.ProtocolError, err, nil)
-	}
-}
-
-// checkAnswer takes a server's answer, or says what is wrong with it (RFC 6455,
-// 4.1).
-func (c *Conn) checkAnswer(h *head) *HandshakeError {
-	ep := c.lane.ep
-	status, ok := parseStatus(h.first[1])
-	if string(h.first[0]) != "HTTP/1.1" || !ok {
-		return &HandshakeError{Err: errLine}
-	}
-	fail := func(format string, args ...any) *HandshakeError {
-		return &HandshakeError{Status: status, Header: h.clone(), Err: fmt.Errorf(format, args...)}
-	}
-	if status != http.StatusSwitchingProtocols {
-		return fail("not the 101 that was asked for")
-	}
-	var upgrade, connection bool
-	var accept, protocol, extensions []byte
-	for i := range h.fields {
-		name, value := h.fields[i].name, h.fields[i].value
-		var once *[]byte
-		switch {
-		case equalFold(name, "Upgrade"):
-			upgrade = upgrade || equalFold(value, "websocket")
-		case equalFold(name, "Connection"):
-			connection = connection || hasItem(value, "upgrade")
-		case equalFold(name, "Sec-WebSocket-Accept"):
-			once = &accept
-		case equalFold(name, "Sec-WebSocket-Protocol"):
-			once = &protocol
-		case equalFold(name, "Sec-WebSocket-Extensions"):
-			once = &extensions
-		}
-		if once != nil {
-			if *once != nil {
-				return fail("header %s twice", name)
-			}
-			*once = value
-		}
-	}
-	var want [28]byte
-	if !upgrade || !connection {
-		return fail("no Upgrade to websocket")
-	}
-	if string(accept) != string(appendAccept(want[:0], c.asked.key[:])) {
-		return fail("Sec-WebSocket-Accept %q is not that of the request", accept)
-	}
-	if protocol != nil {
-		if slices.Contains(ep.cfg.Protocols, string(protocol)) {
-			c.setProtocol(string(protocol))
-		} else {
-			return fail("subprotocol %q was not asked for", protocol)
-		}
-	}
-	taken, err := ep.cfg.Deflate.readAnswer(extensions)
-	if err != nil {
-		return fail("%w", err)
-	}
-	if taken.on {
-		c.windows = c.lane.windows(taken)
-	}
-	return nil
-}
-
-// parseStatus reads a status: three digits (RFC 9112, 4), of which 0 is never the first.
-func parseStatus(p []byte) (status int, ok bool) {
-	if len(p) != 3 || p[0] == '0' {
-		return 0, false
-	}
-	for _, b := range p {
-		if b < '0' || b > '9' {
-			return 0, false
-		}
-		status = 10*status + int(b-'0')
-	}
-	return status, true
-}
-
-// clone returns a copy of the headers.
-func (h *head) clone() http.Header {
-	header := http.Header{}
-	for i := range h.fields {
-		header.Add(string(h.fields[i].name), string(h.fields[i].value))
-	}
-	return header
 }

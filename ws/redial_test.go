@@ -19,6 +19,7 @@ import (
 type redialer struct {
 	ref   ws.Ref
 	heard chan string
+	why   chan error // of each close and retry
 }
 
 // dialAgain dials a server that is played by hand: serve has the connections, one after
@@ -42,11 +43,11 @@ func dialAgain(t *testing.T, g *reactor.Group, refuse func(i int, c net.Conn) bo
 			_ = c.Close()
 		}
 	}()
-	r := &redialer{heard: make(chan string, 100)}
+	r := &redialer{heard: make(chan string, 100), why: make(chan error, 100)}
 	h := &ws.Funcs{
 		Open:  func(*ws.Conn) { r.heard <- "open" },
-		Close: func(_ *ws.Conn, err *ws.CloseError) { r.heard <- fmt.Sprint("close ", err.Code) },
-		Retry: func(*ws.Conn, conn.Retry) { r.heard <- "retry" },
+		Close: func(_ *ws.Conn, err *ws.CloseError) { r.why <- err; r.heard <- fmt.Sprint("close ", err.Code) },
+		Retry: func(_ *ws.Conn, how conn.Retry) { r.why <- how.Err; r.heard <- "retry" },
 	}
 	d := &conn.Dialer{Reconnect: &conn.Reconnect{Least: time.Millisecond, Most: time.Millisecond}}
 	ref, err := ws.Dial(within(t, 10*time.Second), g, "ws://"+l.Addr().String(), h, ws.ClientConfig{Dialer: d})
