@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -122,6 +123,19 @@ func (e *DialError) Timeout() bool { return e.Reason == ConnectTimeout }
 func (e *DialError) Temporary() bool { return e.Timeout() }
 
 var _ net.Error = (*DialError)(nil)
+
+// causes are errors in one line.
+type causes []error
+
+func (c causes) Error() string {
+	var lines []string
+	for _, err := range c {
+		lines = append(lines, err.Error())
+	}
+	return strings.Join(lines, "; ")
+}
+
+func (c causes) Unwrap() []error { return c }
 
 // Dial begins to connect, and returns the connection at once. Network is "tcp",
 // "tcp4", "tcp6" or "unix"; an address of IP is HOST:PORT, that of a unix socket a

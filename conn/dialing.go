@@ -271,9 +271,13 @@ func (dl *dialing) stop() {
 	dl.back.stop()
 }
 
-// noteTry keeps why an address failed.
+// noteTry keeps why an address failed, and which, if the name has others.
 func (dl *dialing) noteTry(t *try, err error) {
-	dl.note(dialReason(err), fmt.Errorf("%v: %w", t.to, err))
+	reason := dialReason(err)
+	if to := t.to.String(); to != dl.to.address {
+		err = fmt.Errorf("%s: %w", to, err)
+	}
+	dl.note(reason, err)
 }
 
 // note keeps an error, and the reason if it says more than those before.
@@ -320,7 +324,7 @@ func dialReason(err error) Reason {
 
 // failure is the error of the attempt.
 func (dl *dialing) failure() *DialError {
-	err := errors.Join(dl.errs...)
+	var err error = causes(dl.errs)
 	if len(dl.errs) == 1 {
 		err = dl.errs[0]
 	}

@@ -148,11 +148,15 @@ type CloseError struct {
 // Error implements error.
 func (e *CloseError) Error() string {
 	s := "conn: closed: " + e.Reason.String()
-	if e.Op != "" {
-		s += ": " + e.Op
-	}
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
+	if de, ok := e.Err.(*DialError); ok {
+		s = de.Error() // Which says all of that.
+	} else {
+		if e.Op != "" {
+			s += ": " + e.Op
+		}
+		if e.Err != nil {
+			s += ": " + e.Err.Error()
+		}
 	}
 	if e.LostBytes > 0 {
 		s += fmt.Sprintf(" (%d bytes lost)", e.LostBytes)

@@ -2,9 +2,12 @@ package ws
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/penstock-go/penstock/conn"
 )
 
 // Code is a status code of a close (RFC 6455, 7.4).
@@ -56,15 +59,28 @@ type CloseError struct {
 	// when it ended in order, io.EOF, a *conn.CloseError, or for what the peer did
 	// wrong an error that says so.
 	Err error
+
+	unopened bool // there was no WebSocket
 }
 
-// Error implements error.
+// Error implements error: one line.
 func (e *CloseError) Error() string {
+	var refusal *HandshakeError
+	var dial *conn.DialError
+	switch {
+	case errors.As(e.Err, &refusal):
+		return refusal.Error()
+	case errors.As(e.Err, &dial):
+		return dial.Error()
+	}
 	by := "closed here"
 	if e.Remote {
 		by = "closed by the peer"
 	}
 	s := fmt.Sprintf("ws: %s: %d", by, e.Code)
+	if e.unopened {
+		s = "ws: handshake: " + by
+	}
 	if e.Reason != "" {
 		s += fmt.Sprintf(" %q", e.Reason)
 	}

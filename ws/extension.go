@@ -242,7 +242,7 @@ func (d *Deflate) readAnswer(list []byte) (agreed, error) {
 	case err != nil:
 		return agreed{}, err
 	case !ours || d == nil || len(trim(rest)) > 0:
-		return agreed{}, fmt.Errorf("extensions that were not offered: %q", list)
+		return agreed{}, fmt.Errorf("extensions that were not offered: %.*q", quoteMost, list)
 	}
 	send, recv := d.asks()
 	switch {
@@ -250,7 +250,7 @@ func (d *Deflate) readAnswer(list []byte) (agreed, error) {
 		int(o.clientBits) > send,
 		recv < maxBits && !o.serverNoTakeover && (o.serverBits == 0 || int(o.serverBits) > recv),
 		!d.RecvTakeover && !o.serverNoTakeover:
-		return agreed{}, fmt.Errorf("parameters of an extension that contradict the offer: %q", list)
+		return agreed{}, fmt.Errorf("parameters of an extension that contradict the offer: %.*q", quoteMost, list)
 	}
 	a := agreed{
 		on:           true,
