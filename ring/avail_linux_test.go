@@ -223,6 +223,20 @@ func TestMissingFeatureIsUnavailability(t *testing.T) {
 	}
 }
 
+// TestSelfTestMemory holds that a self-test leaves no garbage of the size of what it
+// sends, which a program that waits for its first collection would keep.
+func TestSelfTestMemory(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := ring.SelfTest(ring.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+		t.Errorf("%d bytes of the Go heap", n)
+	}
+}
+
 func TestSelfTest(t *testing.T) {
 	features, err := ring.SelfTest(ring.Config{})
 	if err != nil {
