@@ -10,7 +10,9 @@
 //	PROGRAM [its own arguments] --protocol NAME --listen HOST:PORT --loops N
 //
 // It prints one line "listening on tcp://HOST:PORT ..." when it accepts, and
-// ends on SIGTERM or when its standard input closes.
+// ends on SIGTERM or when its standard input closes. One with a garbage collector
+// runs it once before that line, and gives back what is free (in Go
+// debug.FreeOSMemory), so that resident memory is measured from the same state.
 //
 // # The protocols
 //

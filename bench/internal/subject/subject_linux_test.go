@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -150,5 +151,17 @@ func TestWrong(t *testing.T) {
 		if err := Main(args, strings.NewReader(""), io.Discard, &errs); err == nil {
 			t.Errorf("%q was taken", args)
 		}
+	}
+}
+
+// TestStartsCollected holds that memory is measured from a heap that was collected.
+func TestStartsCollected(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	s := start(t, "--engine", "epoll", "--protocol", "echo")
+	runtime.ReadMemStats(&after)
+	s.end(t)
+	if after.NumForcedGC == before.NumForcedGC {
+		t.Error("no collection before it says where it listens")
 	}
 }
