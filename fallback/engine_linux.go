@@ -11,6 +11,7 @@ import (
 	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/internal/invariants"
 	"github.com/penstock-go/penstock/internal/sys"
+	"github.com/penstock-go/penstock/internal/table"
 )
 
 // maxOut is how many elements one sendmsg(2) gets. The kernel's own limit is 1024.
@@ -35,10 +36,10 @@ type Engine struct {
 	event []unix.EpollEvent
 	stats aio.Stats
 
-	slots []slot
-	ready queue[uint32] // slots that are armed and perhaps readable, by turns
-	waits []waitingSend // sends without room; slot.wait is an index
-	free  []uint32      // of waits
+	slots table.Table[slot] // by Token.Slot
+	ready queue[uint32]     // slots that are armed and perhaps readable, by turns
+	waits []waitingSend     // sends without room; slot.wait is an index
+	free  []uint32          // of waits
 
 	sends   queue[sendDone] // sends that were performed and not told
 	prompt  int             // of sends: those for which a Wait must not sleep
@@ -238,12 +239,8 @@ func (e *Engine) Close() error {
 }
 
 // slot returns the entry of tok, cleared when the last user was another one.
-// The pointer is good until the next call.
 func (e *Engine) slot(tok aio.Token) *slot {
-	if int(tok.Slot) >= len(e.slots) {
-		e.slots = append(e.slots, make([]slot, int(tok.Slot)+1-len(e.slots))...)
-	}
-	s := &e.slots[tok.Slot]
+	s := e.slots.At(tok.Slot)
 	if s.gen != tok.Gen {
 		e.clear(s)
 		s.gen = tok.Gen

@@ -107,7 +107,7 @@ func (e *Engine) blocksInUse() int {
 // feedAll gives all who wait for blocks a turn.
 func (e *Engine) feedAll() {
 	for _, at := range e.starved {
-		s := &e.slots[at]
+		s := e.slots.At(at)
 		s.flags &^= waiting
 		if s.has(recvArmed | readable) {
 			e.enqueue(s, at)

@@ -149,11 +149,8 @@ func milliseconds(d time.Duration) int {
 // note keeps what an event says, and sends what waited for room.
 func (e *Engine) note(data uint64, events uint32) {
 	tok, _, _ := aio.Unpack(data)
-	if int(tok.Slot) >= len(e.slots) {
-		return
-	}
-	s := &e.slots[tok.Slot]
-	if s.gen != tok.Gen || s.flags&(registered|pollOnly) == 0 {
+	s := e.slots.Find(tok.Slot)
+	if s == nil || s.gen != tok.Gen || s.flags&(registered|pollOnly) == 0 {
 		return // about a descriptor that was closed here and lives on elsewhere
 	}
 	if there := events & uint32(s.poll); there != 0 {
@@ -203,7 +200,7 @@ func (e *Engine) serve(done []aio.Completion) (n int) {
 	done = done[:min(len(done), e.cfg.Batch)]
 	for bytes := 0; e.ready.size > 0 && n < len(done) && bytes < e.cfg.BatchBytes; {
 		at := e.ready.pop()
-		s := &e.slots[at]
+		s := e.slots.At(at)
 		s.flags &^= queued
 		switch {
 		case s.has(recvArmed | readable):

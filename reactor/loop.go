@@ -395,8 +395,8 @@ func (l *Loop) stop(hard bool) {
 			l.guarded(l.onStop)
 		}
 	}
-	for i := range l.table.list {
-		if s := l.table.list[i].sink; s != nil {
+	for i := range l.table.used {
+		if s := l.table.list.At(i).sink; s != nil {
 			l.current = s
 			l.guarded(func(l *Loop) { s.Stop(l, hard) })
 		}

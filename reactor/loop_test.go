@@ -2,6 +2,7 @@ package reactor
 
 import (
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -87,15 +88,46 @@ func TestTokensReachNobodyElse(t *testing.T) {
 		}
 		l.Detach(next)
 	}
-	if len(l.table.list) > 3 {
-		t.Errorf("%d slots for two parties", len(l.table.list))
+	if l.table.used > 3 {
+		t.Errorf("%d slots for two parties", l.table.used)
+	}
+}
+
+// TestSlotsCost holds what a crowd costs the table: its slots and no garbage on the
+// way, and nothing when another crowd comes behind it.
+func TestSlotsCost(t *testing.T) {
+	l, _ := handLoop(t)
+	const crowd = 10_000
+	tokens, s := make([]aio.Token, crowd), &sink{}
+	come := func() uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for i := range tokens {
+			tokens[i] = l.Attach(s)
+		}
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	if each := come() / crowd; each > 30 {
+		t.Errorf("%d bytes for each of a crowd", each)
+	}
+	for range 3 {
+		for _, tok := range tokens {
+			l.Detach(tok)
+		}
+		if n := come(); n > 1000 {
+			t.Errorf("%d bytes for a crowd in the place of another", n)
+		}
+	}
+	if l.table.used != crowd {
+		t.Errorf("%d slots for %d parties", l.table.used, crowd)
 	}
 }
 
 func TestGenerationsWrap(t *testing.T) {
 	l, _ := handLoop(t)
 	tok := l.Attach(&sink{})
-	l.table.list[tok.Slot].gen = 1<<aio.GenBits - 1
+	l.table.list.At(tok.Slot).gen = 1<<aio.GenBits - 1
 	tok.Gen = 1<<aio.GenBits - 1
 	l.Detach(tok)
 	if next := l.Attach(&sink{}); next.Gen == 0 || next == tok {

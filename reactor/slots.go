@@ -1,6 +1,9 @@
 package reactor
 
-import "github.com/penstock-go/penstock/aio"
+import (
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/internal/table"
+)
 
 // none ends the list of free slots.
 const none = ^uint32(0)
@@ -15,7 +18,8 @@ type slot struct {
 // slots maps tokens to parties. Slots are reused in the order in which they
 // were given up, so that a generation comes again as late as possible.
 type slots struct {
-	list        []slot
+	list        table.Table[slot]
+	used        uint32 // slots that have ever had a party
 	first, last uint32 // free slots
 }
 
@@ -23,11 +27,13 @@ func (s *slots) init() { s.first, s.last = none, none }
 
 func (s *slots) attach(sink Sink) aio.Token {
 	if s.first == none {
-		s.list = append(s.list, slot{sink: sink, gen: 1})
-		return aio.Token{Slot: uint32(len(s.list) - 1), Gen: 1}
+		i := s.used
+		s.used++
+		*s.list.At(i) = slot{sink: sink, gen: 1}
+		return aio.Token{Slot: i, Gen: 1}
 	}
 	i := s.first
-	e := &s.list[i]
+	e := s.list.At(i)
 	if s.first = e.next; s.first == none {
 		s.last = none
 	}
@@ -36,10 +42,10 @@ func (s *slots) attach(sink Sink) aio.Token {
 }
 
 func (s *slots) detach(t aio.Token) bool {
-	if s.lookup(t) == nil {
+	e := s.list.Find(t.Slot)
+	if e == nil || e.gen != t.Gen || e.sink == nil {
 		return false
 	}
-	e := &s.list[t.Slot]
 	e.sink, e.next = nil, none
 	if e.gen = (e.gen + 1) & (1<<aio.GenBits - 1); e.gen == 0 {
 		e.gen = 1
@@ -47,15 +53,15 @@ func (s *slots) detach(t aio.Token) bool {
 	if s.last == none {
 		s.first = t.Slot
 	} else {
-		s.list[s.last].next = t.Slot
+		s.list.At(s.last).next = t.Slot
 	}
 	s.last = t.Slot
 	return true
 }
 
 func (s *slots) lookup(t aio.Token) Sink {
-	if int(t.Slot) >= len(s.list) || s.list[t.Slot].gen != t.Gen {
-		return nil
+	if e := s.list.Find(t.Slot); e != nil && e.gen == t.Gen {
+		return e.sink
 	}
-	return s.list[t.Slot].sink
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/internal/sys"
+	"github.com/penstock-go/penstock/internal/table"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,7 +49,7 @@ type Engine struct {
 	arena arena // message headers of sends that are not submitted yet
 
 	zcFlags uint16
-	slots   []slot
+	slots   table.Table[slot] // by Token.Slot
 
 	inflight int  // operations that owe a final completion
 	lent     int  // those of them that owe only the notification of a zero-copy send
@@ -60,7 +61,7 @@ type Engine struct {
 	answers answers
 }
 
-// slot is what the engine remembers of a party, four bytes by Token.Slot.
+// slot is what the engine remembers of a party, in four bytes.
 type slot struct {
 	batch uint16 // of its last send that was not optimistic
 	fed   bool   // it received bytes since it starved last
@@ -69,14 +70,6 @@ type slot struct {
 }
 
 var _ aio.Engine = (*Engine)(nil)
-
-// slot returns the record of a slot; the table grows to the highest one used.
-func (e *Engine) slot(i uint32) *slot {
-	if n := int(i) + 1; n > len(e.slots) {
-		e.slots = append(e.slots, make([]slot, max(n, 2*len(e.slots))-len(e.slots))...)
-	}
-	return &e.slots[i]
-}
 
 func (c EngineConfig) check() (EngineConfig, error) {
 	if c.Pool == nil {
@@ -221,7 +214,7 @@ func (e *Engine) submitCancel(op *aio.Op) {
 	batch := uint16(0)
 	switch op.Target {
 	case aio.Recv:
-		batch = uint16(e.slot(op.Token.Slot).group)
+		batch = uint16(e.slots.At(op.Token.Slot).group)
 		if e.recv[batch].unstarve(op.Token) {
 			e.answers.push(CQE{UserData: op.Token.Pack(aio.Recv, batch), Res: -int32(unix.ECANCELED)})
 			return
@@ -229,7 +222,7 @@ func (e *Engine) submitCancel(op *aio.Op) {
 	case aio.Send:
 		// At most one send of a party is without its first completion, and
 		// optimistic ones never are when a cancel could find them.
-		batch = e.slot(op.Token.Slot).batch
+		batch = e.slots.At(op.Token.Slot).batch
 	case aio.Poll:
 		batch = e.cancelPoll(op.Token)
 	}

@@ -162,7 +162,7 @@ func (r *recvBuffers) close() error {
 
 // submitRecv arms a receive, or lets it wait for blocks.
 func (e *Engine) submitRecv(op *aio.Op) {
-	slot, r := e.slot(op.Token.Slot), &e.recv[small]
+	slot, r := e.slots.At(op.Token.Slot), &e.recv[small]
 	once := op.Flags&(aio.Bulk|aio.Once) != 0
 	if op.Flags&aio.Bulk != 0 {
 		r = &e.recv[bulk]
@@ -187,7 +187,7 @@ func (e *Engine) armRecv(t aio.Token, fd int32, group uint16, once bool) {
 		s.PrepRecv(fd, nil, 0)
 		s.Flags |= SQEBufferSelect
 		s.BufIndex = group
-		if e.slot(t.Slot).empty { // To try before there is something would be in vain.
+		if e.slots.At(t.Slot).empty { // To try before there is something would be in vain.
 			s.Ioprio |= RecvsendPollFirst
 		}
 	} else {
@@ -238,6 +238,6 @@ func (e *Engine) completeRecv(done *aio.Completion, c *CQE) {
 	}
 	b.Extend(int(c.Res))
 	done.In = b
-	slot := e.slot(done.Token.Slot)
+	slot := e.slots.At(done.Token.Slot)
 	slot.fed, slot.empty = true, !c.SockNonempty()
 }

@@ -155,7 +155,7 @@ func (e *Engine) submitSend(op *aio.Op) {
 	}
 	s.UserData = op.Token.Pack(aio.Send, op.Batch)
 	e.inflight++
-	e.slot(op.Token.Slot).batch = op.Batch // what a cancel needs to name it
+	e.slots.At(op.Token.Slot).batch = op.Batch // what a cancel needs to name it
 }
 
 // zeroCopySocket reports whether fd is of a family that can send without a copy.

@@ -11,6 +11,7 @@ import (
 var plan = map[string][]string{
 	"internal/invariants": {},
 	"internal/sys":        {},
+	"internal/table":      {},
 	"internal/testutil":   {},
 	"internal/lint":       {},
 	"internal/firehose":   {"buf", "conn", "reactor"}, // a protocol that programs share
@@ -18,10 +19,10 @@ var plan = map[string][]string{
 	"buf":               {"internal/invariants"},
 	"aio":               {"buf", "internal/invariants"},
 	"aio/aiotest":       {"aio", "buf", "internal/invariants", "internal/testutil"},
-	"ring":              {"aio", "buf", "internal/invariants", "internal/sys"},
+	"ring":              {"aio", "buf", "internal/invariants", "internal/sys", "internal/table"},
 	"ring/internal/abi": {"ring"},
-	"fallback":          {"aio", "buf", "internal/invariants", "internal/sys"},
-	"reactor":           {"aio", "buf", "fallback", "ring", "internal/invariants", "internal/sys"},
+	"fallback":          {"aio", "buf", "internal/invariants", "internal/sys", "internal/table"},
+	"reactor":           {"aio", "buf", "fallback", "ring", "internal/invariants", "internal/sys", "internal/table"},
 	"conn":              {"aio", "buf", "reactor", "internal/invariants", "internal/sys"},
 	"codec":             {"buf", "conn", "internal/invariants"},
 	"ws":                {"buf", "conn", "reactor", "internal/invariants"},
