@@ -22,8 +22,8 @@ type Config struct {
 	// MaxMessage bounds a message that is received, in bytes, as it comes and as
 	// it inflates to; a longer one is refused with TooBig before memory is taken
 	// for it. A compressed one may come a thousandth and 64 bytes longer, as what is
-	// random does. Default 10 MiB. A [FragmentHandler] needs no memory for its messages, but
-	// for a compressed one as it comes, and may set it very high.
+	// random does. Default 10 MiB. A [FragmentHandler] needs no memory for its messages, and
+	// may set it very high, but with Deflate: a compressed one is collected as it comes.
 	MaxMessage int
 	// MaxHead and MaxHeaders bound the head of a handshake, in bytes and in
 	// headers. Default 8 KiB, at most 64 KiB, and 100.
