@@ -44,8 +44,8 @@ func (c *Conn) EncodeReserved(n int, encode func(dst []byte) ([]byte, error)) St
 		size = len(p)
 		return p, err
 	})
-	if s <= Full && c.out != nil && !c.out.q.empty() { // Else the reserve is there again.
-		c.out.reserved += size
+	if s <= Full && c.out != nil && !c.out.q.empty() { // Else it has gone.
+		c.reserve(size)
 	}
 	return s
 }

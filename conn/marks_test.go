@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 	"weak"
@@ -302,6 +303,42 @@ func TestConfigCheck(t *testing.T) {
 	c, err := conn.Config{HighWater: 10}.Check()
 	if err != nil || c.Limit != 10 || c.CloseTimeout == 0 || c.Linger == 0 {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// TestReserveComesBack holds that the reserve is there again when what was said from it
+// has gone, although the queue is never empty, and not before, also behind a stream.
+func TestReserveComesBack(t *testing.T) {
+	for _, streamed := range []int{0, 1000} {
+		r := newRig(t, 64, marks(100, 10, 200), nil)
+		r.stuff()
+		quarter := func() conn.Status { return r.c.WriteReserved(make([]byte, conn.Reserve/4)) }
+		if streamed > 0 {
+			r.c.SendFrom(strings.NewReader(strings.Repeat("s", streamed)), int64(streamed), nil)
+		}
+		for range 10 {
+			for r.write(50) == nil {
+			}
+			for i := range 5 {
+				if s := quarter(); (s == conn.Rejected) != (i == 4) {
+					t.Fatalf("%d streamed: quarter %d of the reserve: %v", streamed, i, s)
+				}
+			}
+			for left := streamed + r.c.Pending(); left > 0; left -= min(left, 50) {
+				if s := quarter(); s != conn.Rejected {
+					t.Fatalf("%d streamed: %v with %d bytes before the last", streamed, s, left)
+				}
+				r.read(min(50, left))
+				_ = r.write(50) // It is refused as long as there is a reserve to pay back.
+			}
+			if streamed > 0 {
+				for r.c.Pending() > 0 { // Behind a stream it comes back when all has gone.
+					r.read(min(50, r.peer.Waiting()))
+				}
+				streamed = 0
+			}
+		}
+		r.gone()
 	}
 }
 

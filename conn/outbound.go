@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"math"
 	"syscall"
 
 	"github.com/penstock-go/penstock/aio"
@@ -28,7 +29,8 @@ type outbound struct {
 	prompt   bool      // somebody waits for the completion
 	fresh    int       // place in the share of the loop, from 1; 0 = not there
 	straight int       // bytes of pending that the budget does not count, while they are sent
-	reserved int       // bytes admitted past the limit since the queue was empty
+	reserved int       // bytes admitted past the limit, until the last of them has gone
+	lastWord uint64    // what bytesOut is then
 	lent     int       // bytes that zero-copy sends still read
 	loans    []loan    // in flight, oldest first
 	streams  []*stream // in order, behind q; the first one's turn has come
@@ -179,8 +181,8 @@ func (c *Conn) SendBytes(p []byte, done func()) Status {
 }
 
 // WriteReserved copies p and queues it even past the limit, from a reserve of
-// Reserve bytes that is there again when the queue is empty: for what a
-// protocol must say, such as a close frame or an alert. DropOldest does not drop
+// Reserve bytes that is there again when the kernel has taken what was queued from
+// it: for what a protocol must say, such as a close frame or an alert. DropOldest does not drop
 // it. Beyond the reserve it is a Write.
 func (c *Conn) WriteReserved(p []byte) Status {
 	n := len(p)
@@ -201,9 +203,18 @@ func (c *Conn) WriteReserved(p []byte) Status {
 		return c.refund(n)
 	}
 	if past {
-		o.reserved += n
+		c.reserve(n)
 	}
 	return c.admitted()
+}
+
+// reserve counts n bytes at the end of the queue to the reserve.
+func (c *Conn) reserve(n int) {
+	o := c.out
+	o.reserved += n
+	if o.lastWord = c.bytesOut + uint64(c.Pending()+o.ahead); len(o.streams) > 0 {
+		o.lastWord = math.MaxUint64 // How long a stream is shows at its end: when all is sent.
+	}
 }
 
 // Spare reports whether n bytes may be queued by WriteReserved so that keep bytes of
@@ -293,14 +304,17 @@ func (c *Conn) offer() {
 func (c *Conn) took(n int) {
 	o := c.out
 	streamed := o.q.take(n)
+	c.bytesOut += uint64(n)
 	if o.q.empty() && len(o.streams) == 0 {
 		o.prompt, o.reserved = false, 0
+	}
+	if c.bytesOut >= o.lastWord {
+		o.reserved = 0
 	}
 	if streamed > 0 {
 		c.countAhead(-streamed)
 	}
 	o.bounds.take(n - streamed)
-	c.bytesOut += uint64(n)
 	c.credit(n - streamed)
 	if f := c.final; f != nil && n > 0 {
 		f.progress = c.loop.Now()
