@@ -37,14 +37,6 @@ func (c *Conn) control(op Op, payload []byte) {
 // past the limit of the queue.
 const closeRoom = 2 + 4 + maxControl
 
-// pong answers a ping. Past the limit of the queue that is done as long as there is
-// room for a close frame behind it; RFC 6455, 5.5.3, lets us.
-func (c *Conn) pong(payload []byte) {
-	if c.phase == open && c.conn.Spare(headerLen(len(payload), c.lane.ep.client)+len(payload), closeRoom) {
-		c.say(byte(opPong)|bitFin, payload)
-	}
-}
-
 // Close begins the end: it sends a close frame behind what is queued, past the
 // limit if need be, takes no more messages, and has the connection closed when
 // the peer has answered, or not answered within Config.CloseTimeout, which begins when
@@ -178,6 +170,7 @@ func (c *Conn) ended(err error) {
 	l := c.lane
 	l.settle()
 	l.clock.forget(c)
+	delete(l.owed, c)
 	if c.in != nil {
 		l.release(c.in)
 		c.in = nil

@@ -95,7 +95,8 @@ type lane struct {
 	deflater *deflater
 	inflater *inflater
 	plain    []*windows // of those that keep none
-	stock    stock      // of windows
+	owed     map[*Conn]*owed
+	stock    stock // of windows
 }
 
 // lane returns the part of ep on loop l.
