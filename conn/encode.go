@@ -19,6 +19,7 @@ import (
 //
 // Thread: encode runs inside Encode, and may send by itself.
 func (c *Conn) Encode(n int, encode func(dst []byte) ([]byte, error)) Status {
+	n = max(n, 1) // Its length is not known: room is made for it all the same.
 	return c.encode(c.admit(n), n, encode)
 }
 

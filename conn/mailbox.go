@@ -155,7 +155,9 @@ func (g *gate) deliver(l *reactor.Loop) {
 				size := it.n - it.more
 				p, data = data[:size], data[size:]
 			}
-			last = it.n
+			if it.n > 0 {
+				last = it.n
+			}
 			c.mailed(it, p)
 		case itemGone:
 			c.tellLater(it.lent)

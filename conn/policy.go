@@ -58,7 +58,7 @@ func (c *Conn) atLimit() bool {
 }
 
 // replace drops messages until there is room for n bytes. It drops none when that
-// would not help.
+// would not help, and none for a message without bytes, which there is room for then.
 func (c *Conn) replace(n int) bool {
 	o, b := c.out, c.host.cfg.Budget
 	if o == nil || c.host.cfg.SlowPeer != DropOldest {
@@ -69,12 +69,12 @@ func (c *Conn) replace(n int) bool {
 	if rest > 0 && rest >= c.marks.Limit || b != nil && !b.fits(int64(rest), int64(free)) {
 		return false
 	}
-	for c.dropOldest() {
+	for n > 0 && c.dropOldest() {
 		if c.chargeWithin(n) {
 			return true
 		}
 	}
-	return false
+	return n == 0
 }
 
 // dropOldest drops the oldest message that is not begun.
@@ -164,11 +164,14 @@ func (c *Conn) asked(why how) {
 	}
 }
 
-// mailDone runs the hooks that a mailbox asks for, whose last message has n bytes.
+// mailDone runs the hooks that a mailbox asks for, whose last message has n bytes: 0
+// when there was none.
 func (c *Conn) mailDone(m *mail, n int) {
 	c.count(m)
 	c.pendingMax = max(c.pendingMax, c.Pending())
-	c.trim(n)
+	if n > 0 {
+		c.trim(n)
+	}
 	pending := c.Pending()
 	if pending >= c.marks.High && c.state == open {
 		if !c.full {

@@ -280,6 +280,39 @@ func TestDropOldestInBudget(t *testing.T) {
 	p.end()
 }
 
+// TestDropOldestForNothing holds that no message has to go for one without bytes, whose
+// answer says that another would be taken; but for one whose length is not known.
+func TestDropOldestForNothing(t *testing.T) {
+	r := newRig(t, 64, feed(500, 500), nil)
+	r.stuff()
+	for k := range 10 {
+		r.c.SendBytes(numbered(k, 50), nil)
+	}
+	for _, by := range carriers {
+		if by.name == "Encode" || by.name == "Writev" || by.name == "Ref.Writev" {
+			continue
+		}
+		if s := by.send(r.c, nil); s > conn.Full {
+			t.Errorf("%s of nothing: %v", by.name, s)
+		}
+	}
+	if s := r.c.Admit(0); s != conn.Queued {
+		t.Errorf("Admit of nothing: %v", s)
+	}
+	r.turns(3)
+	if s := r.c.Stats(); s.Dropped != 0 || s.Rejected != 0 || r.c.Pending() != 500 {
+		t.Errorf("%+v, %d pending", s, r.c.Pending())
+	}
+	for k := range 20 {
+		r.c.Encode(0, func(dst []byte) ([]byte, error) { return append(dst, numbered(10+k, 50)...), nil })
+	}
+	if s := r.c.Stats(); s.Dropped != 20 || r.c.Pending() > 550 {
+		t.Errorf("%+v, %d pending", s, r.c.Pending())
+	}
+	r.peer.AutoRead(true)
+	r.gone()
+}
+
 // TestDropOldestBesideStreams drops messages before and behind streams: of the
 // streams nothing is missing, and each keeps its place.
 func TestDropOldestBesideStreams(t *testing.T) {
@@ -297,11 +330,14 @@ func TestDropOldestBesideStreams(t *testing.T) {
 	}
 	for _, data := range [][]byte{one, two} {
 		some(12)
-		r.c.SendFrom(bytes.NewReader(data), -1, func(sent int64, err error) {
+		s := r.c.SendFrom(bytes.NewReader(data), -1, func(sent int64, err error) {
 			if dones++; int(sent) != len(data) || err != nil {
 				t.Errorf("%d bytes sent, %v", sent, err)
 			}
 		})
+		if s > conn.Full {
+			t.Fatalf("a stream: %v", s)
+		}
 		r.turns(2)
 	}
 	some(5) // 29 messages, 9 too many.
@@ -311,9 +347,7 @@ func TestDropOldestBesideStreams(t *testing.T) {
 	}
 	r.peer.AutoRead(true)
 	r.turns(50)
-	for r.c.Pending() > 0 || dones < 2 {
-		r.turn()
-	}
+	r.settle("all sent", func() bool { return r.c.Pending() == 0 && dones == 2 })
 	some(5)
 	r.gone()
 	got := r.peer.Received()[64:]
