@@ -617,6 +617,43 @@ func TestSyscallConn(t *testing.T) {
 	})
 }
 
+// TestNetConnEndBehindWhatWasHeld makes a NetConn of a connection whose handler holds bytes
+// and has heard the end of file: a Read has those bytes, and then the end.
+func TestNetConnEndBehindWhatWasHeld(t *testing.T) {
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		near, far := pair(t, "tcp")
+		h := &holder{ended: make(chan *conn.NetConn, 1)}
+		if err := conn.Attach(g.Loop(0), near, h, conn.Config{}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := far.Write([]byte("held")); err != nil {
+			t.Fatal(err)
+		}
+		if err := far.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		n := <-h.ended
+		defer n.Close()
+		_ = n.SetReadDeadline(time.Now().Add(testutil.Timeout(10 * time.Second)))
+		if got, err := io.ReadAll(n); string(got) != "held" || err != nil || !errors.Is(h.first, conn.ErrWouldBlock) {
+			t.Errorf("read %q, %v; at first %v", got, err, h.first)
+		}
+	})
+}
+
+// holder holds what it gets until the end of file, and gives it to a NetConn then.
+type holder struct {
+	leaver
+	ended chan *conn.NetConn
+	first error
+}
+
+func (h *holder) OnEOF(c *conn.Conn) {
+	n, _ := c.NetConn()
+	_, h.first = n.Read(make([]byte, 10)) // Before this turn brings what was held.
+	h.ended <- n
+}
+
 // TestNetConnDetached holds what a NetConn hears when somebody else takes its
 // connection out of the library: a Read ends, and its own Detach fails with no
 // descriptor.
