@@ -13,8 +13,7 @@ import (
 type Timer struct {
 	c     *Conn
 	fn    func(*Conn)
-	every time.Duration // 0: once
-	due   time.Duration
+	every bool
 	timer *reactor.Timer
 
 	linked     bool
@@ -32,8 +31,7 @@ func (c *Conn) AfterFunc(d time.Duration, fn func(*Conn)) *Timer {
 // made up for once, and not as often as it was missed; those after it are where
 // they would have been. Below a millisecond d is one.
 func (c *Conn) Every(d time.Duration, fn func(*Conn)) *Timer {
-	d = max(d, time.Millisecond)
-	t := &Timer{c: c, fn: fn, every: d}
+	t := &Timer{c: c, fn: fn, every: true}
 	t.Reset(d)
 	return t
 }
@@ -55,29 +53,23 @@ func (t *Timer) Reset(d time.Duration) {
 	if c.state >= closing {
 		return
 	}
-	t.due = c.loop.Now() + max(0, d)
-	if t.timer == nil {
-		t.timer = c.loop.AfterFunc(d, c, t.run)
-	} else {
+	switch {
+	case t.timer != nil:
 		t.timer.Reset(d)
+	case t.every:
+		t.timer = c.loop.Every(d, c, t.run)
+	default:
+		t.timer = c.loop.AfterFunc(d, c, t.run)
 	}
 	if !t.linked {
 		t.link()
 	}
 }
 
-// run is the function of the loop's timer. What comes next is armed before fn
-// runs, which may stop it, close, or panic.
+// run is the function of the loop's timer.
 func (t *Timer) run() {
-	if t.every == 0 {
+	if !t.every {
 		t.unlink()
-	} else {
-		now := t.c.loop.Now()
-		t.due += t.every
-		if late := now - t.due; late >= 0 {
-			t.due += (late/t.every + 1) * t.every
-		}
-		t.timer.Reset(t.due - now)
 	}
 	t.fn(t.c)
 }
