@@ -56,6 +56,7 @@ func execute(args []string, s streams) error {
 		kong.Name("penstock"),
 		kong.Description("Serve built-in protocols from a reactor on io_uring or epoll, and tell what this host can do."),
 		kong.Writers(s.out, s.err),
+		kong.WithHyphenPrefixedParameters(true), // A value below 0 is the flag's to judge.
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
 	if err != nil {
