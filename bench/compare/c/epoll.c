@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 
 enum {
@@ -258,7 +259,10 @@ static void *loop_main(void *arg)
 	struct epoll_event events[EVENTS];
 	l->cfg = seat->cfg;
 	l->listener = seat->listener;
-	l->buf = need(malloc(l->cfg->buffer));
+	/* Whole pages: into malloc's memory, 16 bytes behind a page, some processors copy several times slower. */
+	l->buf = mmap(NULL, l->cfg->buffer, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (l->buf == MAP_FAILED)
+		die("mmap", errno);
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (l->epoll < 0)
 		die("epoll_create1", errno);
