@@ -13,37 +13,38 @@ import (
 	"github.com/penstock-go/penstock/bench/internal/scenario"
 )
 
-// revision builds the subjects of another revision of the library: that
-// library, measured by the tool of the working tree, so that only the library
-// differs. It returns the program; the caller removes the folder.
-func (b *bench) revision(ctx context.Context, ref string) (program, dir string, err error) {
+// revision builds the subjects of another revision of the library in a folder:
+// that library, measured by the tool of the working tree, so that only the library
+// differs. It returns the program and the commit.
+func (b *bench) revision(ctx context.Context, ref, dir string) (program, commit string, err error) {
 	git := func(args ...string) ([]byte, error) {
 		out, err := exec.CommandContext(ctx, "git", append([]string{"-C", b.root}, args...)...).CombinedOutput()
 		if err != nil {
-			return nil, fmt.Errorf("-against: git: %s", lastLine(out, err))
+			return nil, fmt.Errorf("-against %s: git: %s", ref, wrong(out, err))
 		}
 		return out, nil
 	}
-	sha, err := git("rev-parse", "--verify", ref+"^{commit}")
+	if _, err = git("rev-parse", "--git-dir"); err != nil {
+		return "", "", err
+	}
+	sha, err := git("rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}")
 	if err != nil {
-		return "", "", err
+		return "", "", fmt.Errorf("-against: git knows no revision %q", ref)
 	}
-	if dir, err = os.MkdirTemp("", "penstock-bench-"); err != nil {
-		return "", "", err
-	}
+	commit = strings.TrimSpace(string(sha))
 	archive := filepath.Join(dir, "tree.tar")
 	tree := filepath.Join(dir, "tree")
-	if _, err = git("archive", "-o", archive, strings.TrimSpace(string(sha))); err != nil {
-		return "", dir, err
+	if _, err = git("archive", "-o", archive, commit); err != nil {
+		return "", "", err
 	}
 	if err = os.Mkdir(tree, 0o755); err != nil {
-		return "", dir, err
+		return "", "", err
 	}
 	if out, err := exec.CommandContext(ctx, "tar", "-xf", archive, "-C", tree).CombinedOutput(); err != nil {
-		return "", dir, fmt.Errorf("-against: tar: %s", lastLine(out, err))
+		return "", "", fmt.Errorf("-against: tar: %s", wrong(out, err))
 	}
 	if err = b.transplant(tree); err != nil {
-		return "", dir, err
+		return "", "", err
 	}
 	program = filepath.Join(dir, "bench")
 	args := []string{"build", "-buildvcs=false", "-o", program}
@@ -53,9 +54,9 @@ func (b *bench) revision(ctx context.Context, ref string) (program, dir string, 
 	build := exec.CommandContext(ctx, "go", append(args, "./bench")...)
 	build.Dir = tree
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", dir, fmt.Errorf("-against: the library of %s does not build with the load test of the working tree: %s", ref, lastLine(out, err))
+		return "", "", fmt.Errorf("-against: the library of %s does not build with the load test of the working tree: %s", ref, wrong(out, err))
 	}
-	return program, dir, nil
+	return program, commit, nil
 }
 
 // transplant puts the tool of the working tree, and what it requires, into
@@ -91,12 +92,12 @@ func (b *bench) transplant(tree string) error {
 
 // withRevision puts before each subject of the working tree the same of another
 // revision, which it is compared with.
-func withRevision(list []*candidate, ref, program string) []*candidate {
+func withRevision(list []*candidate, ref, commit, program string) []*candidate {
 	var all []*candidate
 	for _, c := range list {
 		old := *c
 		old.Name, old.path, old.args = c.Name+"@"+ref, program, slices.Clone(c.args)
-		old.Subject = report.Subject{Name: old.Name, Base: old.Name, Own: true, How: "the library at " + ref + ", else as " + c.Name}
+		old.Subject = report.Subject{Name: old.Name, Base: old.Name, Own: true, How: "the library at commit " + commit + ", else as " + c.Name}
 		c.Base = old.Name
 		all = append(all, &old, c)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -99,7 +100,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"-pid", "1"}, "-target"},
 		{[]string{"-engines", "kqueue"}, "kqueue"},
 		{[]string{"-readme", "no-such-file.json"}, "no-such-file"},
-		{[]string{"-against", "no-such-revision", "-run", "echo-64-c1$"}, "-against"},
+		{[]string{"-against", "no-such-revision", "-run", "echo-64-c1$"}, `git knows no revision "no-such-revision"`},
+		{[]string{"-against", "--all", "-run", "echo-64-c1$"}, `git knows no revision "--all"`},
 	} {
 		var out, errs bytes.Buffer
 		if code := tool(tc.args, &out, &errs); code == 0 || !strings.Contains(errs.String(), tc.want) {
@@ -313,6 +315,18 @@ func TestTail(t *testing.T) {
 	}
 	if len(l.text) > 8<<10 {
 		t.Errorf("it keeps %d bytes", len(l.text))
+	}
+}
+
+func TestWrong(t *testing.T) {
+	for out, want := range map[string]string{
+		"": "exit status 1",
+		"go: downloading x v1\n# example.org/x\n./a.go:3: undefined: y\n./b.go:1: z\n": "./a.go:3: undefined: y",
+		"a.go:3:2: no required module provides package b; to add it:\n\tgo get b\n":    "a.go:3:2: no required module provides package b; to add it:",
+	} {
+		if got := wrong([]byte(out), errors.New("exit status 1")); got != want {
+			t.Errorf("%q: %q, want %q", out, got, want)
+		}
 	}
 }
 

@@ -99,21 +99,14 @@ func (b *bench) try(ctx context.Context, c *candidate) {
 	s.end()
 }
 
-// peers builds bench/compare and asks it what it has.
-func (b *bench) peers(ctx context.Context) ([]*candidate, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	dir := filepath.Join(cache, "penstock-bench")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
+// peers builds bench/compare into a folder, which is this run's own so that no
+// other run changes what is measured, and asks it what it has.
+func (b *bench) peers(ctx context.Context, dir string) ([]*candidate, error) {
 	program := filepath.Join(dir, "compare")
-	build := exec.CommandContext(ctx, "go", "build", "-o", program, ".")
+	build := exec.CommandContext(ctx, "go", "build", "-tags="+peerTags, "-o", program, ".")
 	build.Dir = filepath.Join(b.root, "bench", "compare")
 	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("the peers of bench/compare do not build: %s", lastLine(out, err))
+		return nil, fmt.Errorf("the peers of bench/compare do not build: %s", wrong(out, err))
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -136,11 +129,17 @@ func (b *bench) peers(ctx context.Context) ([]*candidate, error) {
 	return list, nil
 }
 
-// lastLine returns what a program said last, or the error.
-func lastLine(out []byte, err error) string {
-	t := tail{text: out}
-	if line := t.line(); line != "" {
-		return line
+// peerTags are the build tags that peers ask for in their documentation.
+const peerTags = "poll_opt"
+
+// wrong returns the first line of what a tool like go or git printed that says what
+// is wrong, or the error. What go prints last is advice, and before it names packages.
+func wrong(out []byte, err error) string {
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasPrefix(line, "# ") && !strings.HasPrefix(line, "go: downloading ") {
+			return line
+		}
 	}
 	return err.Error()
 }

@@ -76,8 +76,12 @@ func (b *bench) measureAll(ctx context.Context, out io.Writer) error {
 	started, busy, own := time.Now(), host.Busy(), host.SelfCPU()
 	b.report = &report.Report{Version: report.Version, Started: started, Command: append([]string{"bench"}, b.args...),
 		Environment: host.Read(ctx, cmp.Or(b.root, ".")), Layout: b.layout()}
-	remove, err := b.choose(ctx)
-	defer remove()
+	dir, err := os.MkdirTemp("", "penstock-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	err = b.choose(ctx, dir)
 	if ctx.Err() != nil {
 		return errors.New("interrupted before anything was measured")
 	}
@@ -168,28 +172,26 @@ func (b *bench) smoked(out io.Writer, failures []string) error {
 	return nil
 }
 
-// choose decides who is measured. remove takes away what was built for it.
-func (b *bench) choose(ctx context.Context) (remove func(), err error) {
-	remove = func() {}
+// choose decides who is measured. dir is for what is built for it.
+func (b *bench) choose(ctx context.Context, dir string) error {
 	if b.target != "" {
-		return remove, b.chooseTarget()
+		return b.chooseTarget()
 	}
 	list, err := b.ours()
 	if err != nil {
-		return remove, err
+		return err
 	}
 	if b.against != "" {
 		fmt.Fprintf(b.errs, "building the library at %s\n", b.against)
-		program, dir, err := b.revision(ctx, b.against)
-		remove = func() { _ = os.RemoveAll(dir) }
+		program, commit, err := b.revision(ctx, b.against, dir)
 		if err != nil {
-			return remove, err
+			return err
 		}
-		list = withRevision(list, b.against, program)
+		list = withRevision(list, b.against, commit, program)
 	}
 	if b.compare {
 		fmt.Fprintln(b.errs, "building the peers")
-		peers, err := b.peers(ctx)
+		peers, err := b.peers(ctx, dir)
 		if err != nil {
 			b.note("%v; the run goes on without peers", err)
 		}
@@ -213,9 +215,9 @@ func (b *bench) choose(ctx context.Context) (remove func(), err error) {
 		}
 	}
 	if len(b.alive()) == 0 {
-		return remove, errors.New("no subject runs here")
+		return errors.New("no subject runs here")
 	}
-	return remove, nil
+	return nil
 }
 
 // chooseTarget measures a server that runs already.

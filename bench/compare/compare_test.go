@@ -503,3 +503,18 @@ func TestBadUse(t *testing.T) {
 		}
 	}
 }
+
+// The versions that are printed are those that are built.
+func TestVersions(t *testing.T) {
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range peers() {
+		for _, word := range strings.FieldsFunc(p.how, func(r rune) bool { return r == ' ' || r == ',' || r == ';' || r == ':' }) {
+			if len(word) > 2 && word[0] == 'v' && word[1] >= '0' && word[1] <= '9' && !strings.Contains(string(mod), " "+word+"\n") {
+				t.Errorf("%s: go.mod has no %s", p.name, word)
+			}
+		}
+	}
+}

@@ -36,13 +36,13 @@ func tcpPeers() []peer {
 	return []peer{
 		{
 			name:      "gnet-1",
-			how:       "gnet v2.9.7, GOMAXPROCS = loops (its better one at one connection); level-triggered, SO_REUSEPORT so that a loop accepts for itself, Next(-1) and Write on the loop without a copy, 256 KiB read buffer a loop (its own 64 KiB cost more in bulk)",
+			how:       "gnet v2.9.7, " + gnetBuild + ", GOMAXPROCS = loops (its better one at one connection); level-triggered, SO_REUSEPORT so that a loop accepts for itself, Next(-1) and Write on the loop without a copy, 256 KiB read buffer a loop (its own 64 KiB cost more in bulk)",
 			serve:     func(cfg config) error { return serveGnet(cfg, cfg.loops) },
 			halfClose: answersSmall,
 		},
 		{
 			name:      "gnet-2",
-			how:       "gnet v2.9.7, GOMAXPROCS = loops + 1 (its better one at many connections); else as gnet-1",
+			how:       "gnet v2.9.7, " + gnetBuild + ", GOMAXPROCS = loops + 1 (its better one at many connections); else as gnet-1",
 			serve:     func(cfg config) error { return serveGnet(cfg, cfg.loops+1) },
 			halfClose: answersSmall,
 		},

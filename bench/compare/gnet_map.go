@@ -1,0 +1,5 @@
+//go:build !poll_opt
+
+package main
+
+const gnetBuild = "built without its tag poll_opt, which the load test sets"
