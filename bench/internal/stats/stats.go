@@ -79,12 +79,21 @@ func (r Ratio) Resolved(noise float64) bool {
 	return r.Pairs > 0 && math.Abs(r.Median-1) > noise
 }
 
-// Rotate returns the order of n subjects in a round: each round begins with
-// the next, so that none is always first, or always behind the same one's heat.
+// Rotate returns the order of n subjects in a round, a row of Williams' square: in
+// n rounds, or 2n where n is odd, each comes once, or twice, at each place and
+// as often behind each of the others. So none is always first, nor always behind the
+// same one's heat, as in a mere rotation.
 func Rotate(n, round int) []int {
 	order := make([]int, n)
 	for i := range order {
-		order[i] = (i + round) % n
+		at := i / 2
+		if i%2 == 1 {
+			at = n - 1 - i/2
+		}
+		order[i] = (at + round) % n
+	}
+	if n%2 == 1 && round%2 == 1 {
+		slices.Reverse(order)
 	}
 	return order
 }

@@ -70,16 +70,32 @@ func TestResolved(t *testing.T) {
 	}
 }
 
+// TestRotate sees each subject at each place, and behind each other one, equally often.
 func TestRotate(t *testing.T) {
-	first := map[int]bool{}
-	for round := range 4 {
-		order := Rotate(4, round)
-		first[order[0]] = true
-		if s := slices.Sorted(slices.Values(order)); !slices.Equal(s, []int{0, 1, 2, 3}) {
-			t.Errorf("round %d: %v", round, order)
+	for n := 1; n <= 9; n++ {
+		rounds := n
+		if n%2 == 1 {
+			rounds = 2 * n
 		}
-	}
-	if len(first) != 4 {
-		t.Error("not everybody was first once")
+		places, behind := map[[2]int]int{}, map[[2]int]int{}
+		for round := range rounds {
+			order := Rotate(n, round)
+			for i, who := range order {
+				places[[2]int{i, who}]++
+				if i > 0 {
+					behind[[2]int{order[i-1], who}]++
+				}
+			}
+		}
+		for who := range n {
+			for other := range n {
+				if got := places[[2]int{other, who}]; got != rounds/n {
+					t.Errorf("of %d, number %d is %d times at place %d in %d rounds", n, who, got, other, rounds)
+				}
+				if got := behind[[2]int{other, who}]; other != who && got != rounds/n {
+					t.Errorf("of %d, number %d is %d times behind %d in %d rounds", n, who, got, other, rounds)
+				}
+			}
+		}
 	}
 }
