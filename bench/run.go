@@ -226,7 +226,7 @@ func (b *bench) chooseTarget() error {
 	if !ok || addr == "" {
 		return fmt.Errorf("-target: %q is not tcp://host:port", b.target)
 	}
-	b.target = addr
+	b.target, b.report.Target = addr, b.target
 	c := &candidate{Subject: report.Subject{Name: "target", Base: "target", How: "the server at tcp://" + addr}, protocols: []string{"echo"}}
 	b.candidates = again([]*candidate{c})
 	for _, c := range b.candidates {
@@ -284,6 +284,9 @@ func (b *bench) fit() {
 // layout says who runs where.
 func (b *bench) layout() string {
 	server, generator := b.place(1)
+	if b.target != "" {
+		return fmt.Sprintf("generator on CPU %v; where the server runs is not known", generator)
+	}
 	if slices.Equal(server, generator) {
 		return fmt.Sprintf("server and generator on CPU %v", server)
 	}
@@ -302,7 +305,7 @@ func (b *bench) place(loops int) (server, generator []int) {
 
 // scenario runs one, round by round.
 func (b *bench) scenario(ctx context.Context, s scenario.Scenario) {
-	row := report.Scenario{Name: s.Name, Why: s.Why, Kind: s.Kind}
+	row := report.Scenario{Name: s.Name, Why: s.Why, Kind: s.Kind, Fewer: s.Fewer}
 	for _, v := range s.Variants {
 		row.Variants = append(row.Variants, v.Name)
 	}

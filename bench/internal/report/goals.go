@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/penstock-go/penstock/bench/internal/scenario"
 	"github.com/penstock-go/penstock/bench/internal/stats"
@@ -28,6 +29,7 @@ type Goal struct {
 	High    float64
 	Unit    string // of Limit and Value; "" for a ratio
 	Verdict Verdict
+	Close   bool // to Limit, by less than the run resolves
 	Note    string
 }
 
@@ -103,7 +105,13 @@ func (r *Report) Goals() []Goal {
 		all = append(all, r.memoryGoal(engine))
 		all = append(all, r.slowGoals(engine)...)
 	}
-	return append(append(all, r.latencyGoals()...), r.webSocketGoals()...)
+	all = append(append(all, r.latencyGoals()...), r.webSocketGoals()...)
+	for i, g := range all {
+		if slices.ContainsFunc(r.Scenarios, func(s Scenario) bool { return s.Name == g.Row && s.Fewer }) {
+			all[i] = Goal{Row: g.Row, What: g.What, Limit: g.Limit, Unit: g.Unit, Verdict: Open, Note: "needs more connections than the limits allow"}
+		}
+	}
+	return all
 }
 
 func (r *Report) goalsOf(row rowGoal, isolated bool) []Goal {
@@ -148,8 +156,8 @@ func (r *Report) against(row, own, peer string, have bool, called string, limit 
 	return g.judge(r.ratio(row, "", own, peer, cpuTime), r.noise(row, "", cpuTime))
 }
 
-// judge compares a ratio with the limit. Above is above: the note alone says
-// that the difference is within what the A/A pair showed.
+// judge compares a ratio with the limit. Above is above, and below is below: Close
+// alone says that the difference is within what the A/A pair showed.
 func (g Goal) judge(ratio stats.Ratio, noise float64) Goal {
 	if ratio.Pairs == 0 {
 		g.Verdict = Open
@@ -158,14 +166,17 @@ func (g Goal) judge(ratio stats.Ratio, noise float64) Goal {
 	g.Value, g.Low, g.High = ratio.Median, ratio.Low, ratio.High
 	if g.Verdict = Pass; g.Value > g.Limit {
 		g.Verdict = Short
-		if g.Value <= g.Limit*(1+noise) {
-			if g.Note != "" {
-				g.Note += "; "
-			}
-			if g.Note += "by less than the spread of the A/A pair: not resolved"; math.IsInf(noise, 1) {
-				g.Note = "too few rounds: not resolved"
-			}
-		}
+	}
+	if g.Close = max(g.Value, g.Limit) <= min(g.Value, g.Limit)*(1+noise); !g.Close {
+		return g
+	}
+	if g.Note != "" {
+		g.Note += "; "
+	}
+	if math.IsInf(noise, 1) {
+		g.Note += "too few rounds: not resolved"
+	} else {
+		g.Note += "by less than the spread of the A/A pair: not resolved"
 	}
 	return g
 }
@@ -231,6 +242,16 @@ func (r *Report) slow(subject string, m metric) stats.Ratio {
 	return stats.Pair(r.values("slow-readers", "stalled", subject, m), r.values("slow-readers", "none", subject, m))
 }
 
+// slowConns returns how many connections were fast and how many stalled.
+func (r *Report) slowConns() (fast, stalled int) {
+	for _, run := range r.Runs {
+		if run.Scenario == "slow-readers" && run.Result != nil && run.Result.Stalled > 0 {
+			return run.Result.Conns, run.Result.Stalled
+		}
+	}
+	return 0, 0
+}
+
 // slowNoise is the A/A pair of that: nobody stalled in either.
 func (r *Report) slowNoise(m metric) float64 { return r.noise("slow-readers", "none", m) }
 
@@ -265,16 +286,40 @@ func (r *Report) latencyGoals() []Goal {
 	return all
 }
 
-// Shortfalls counts the goals that were measured and not reached.
-func Shortfalls(goals []Goal) (short, measured int) {
+// Tally counts the goals that were measured, those of them that are not reached, and of
+// both how many are so by less than the run resolves.
+type Tally struct{ Measured, Short, ShortClose, PassClose int }
+
+// Count counts.
+func Count(goals []Goal) (t Tally) {
 	for _, g := range goals {
-		switch g.Verdict {
-		case Short:
-			short++
-			measured++
-		case Pass:
-			measured++
+		switch {
+		case g.Verdict == Open:
+			continue
+		case g.Verdict == Short:
+			t.Short++
+			if g.Close {
+				t.ShortClose++
+			}
+		case g.Close:
+			t.PassClose++
 		}
+		t.Measured++
 	}
-	return short, measured
+	return t
+}
+
+// String is one sentence, or nothing where nothing was measured.
+func (t Tally) String() string {
+	if t.Measured == 0 {
+		return ""
+	}
+	less := func(n int) string {
+		if n == 0 {
+			return ""
+		}
+		return fmt.Sprintf(", %d of them by less than this run resolves", n)
+	}
+	return fmt.Sprintf("%d of %d goals that were measured fall short%s; %d are reached%s.",
+		t.Short, t.Measured, less(t.ShortClose), t.Measured-t.Short, less(t.PassClose))
 }

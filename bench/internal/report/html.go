@@ -20,11 +20,11 @@ func (r *Report) HTML() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	short, measured := Shortfalls(r.Goals())
+	tally := Count(r.Goals())
 	var b bytes.Buffer
 	err = t.Execute(&b, map[string]any{
 		"Report": r, "Machine": r.Machine(), "Warnings": r.Warnings(), "Tables": r.Tables(true), "Plots": plots,
-		"Short": short, "Measured": measured,
+		"Tally": tally,
 	})
 	return b.Bytes(), err
 }

@@ -30,6 +30,7 @@ type Report struct {
 	Took        time.Duration    `json:"took_ns"`
 	Command     []string         `json:"command"`
 	Partial     string           `json:"partial,omitempty"` // why it is not whole
+	Target      string           `json:"target,omitempty"`  // a server that ran already, and is all that was measured
 	Environment host.Environment `json:"environment"`
 	Layout      string           `json:"layout"` // which processors served and which generated
 	Subjects    []Subject        `json:"subjects"`
@@ -54,7 +55,8 @@ type Scenario struct {
 	Why      string        `json:"why"`
 	Kind     scenario.Kind `json:"kind"`
 	Variants []string      `json:"variants"`
-	Note     string        `json:"note,omitempty"` // why there are no figures
+	Note     string        `json:"note,omitempty"`  // why there are no figures
+	Fewer    bool          `json:"fewer,omitempty"` // connections than it is made for
 }
 
 // Run is one measurement.

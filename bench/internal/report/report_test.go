@@ -124,8 +124,8 @@ func TestGoals(t *testing.T) {
 			t.Errorf("%s, %s: %+v, want %v of %v, %s", tc.row, tc.what, g, tc.value, tc.limit, tc.verdict)
 		}
 	}
-	if short, measured := Shortfalls(r.Goals()); short != 1 || measured < 40 {
-		t.Errorf("%d of %d fall short", short, measured)
+	if n := Count(r.Goals()); n.Short != 1 || n.Measured < 40 {
+		t.Errorf("%+v", n)
 	}
 }
 
@@ -138,9 +138,52 @@ func TestShortfall(t *testing.T) {
 	if g := goal(t, r, "echo-1k-c64", "epoll against gnet"); g.Verdict != Short {
 		t.Errorf("%+v", g)
 	}
+	r = fixture(costs{"c-uring": 1 / 1.045}) // Below it by as little: that is said too.
+	if g := goal(t, r, "echo-1k-c64", "uring against the best of C"); g.Verdict != Pass || !g.Close || !strings.Contains(g.Note, "not resolved") {
+		t.Errorf("%+v", g)
+	}
+	if n := Count(r.Goals()); n.PassClose == 0 || !strings.Contains(n.String(), "of them by less") {
+		t.Errorf("%+v: %s", n, n)
+	}
 	r = fixture(costs{"c-uring": 1 / 1.06}) // Above 1.05 by less than the A/A pair's 2 %.
 	if g := goal(t, r, "echo-1k-c64", "uring against the best of C"); g.Verdict != Short || !strings.Contains(g.Note, "not resolved") {
 		t.Errorf("%+v", g)
+	}
+}
+
+// TestFewer judges nothing by fewer connections than a goal is for, and names those that were.
+func TestFewer(t *testing.T) {
+	r := fixture(costs{"c-uring": 1})
+	for i := range r.Scenarios {
+		r.Scenarios[i].Fewer = true
+	}
+	if n := Count(r.Goals()); n.Measured != 0 {
+		t.Errorf("%+v", n)
+	}
+	html, err := r.HTML()
+	if err != nil || strings.Contains(string(html), "reached") {
+		t.Errorf("nothing was measured, and goals are reached; %v", err)
+	}
+	for i := range r.Runs {
+		if res := r.Runs[i].Result; res.Stalled > 0 {
+			res.Conns, res.Stalled = 9, 147
+		}
+	}
+	if got := r.slowTable().Title; !strings.HasPrefix(got, "Slow readers: 9 fast connections beside 147 ") {
+		t.Error(got)
+	}
+}
+
+// TestTarget says of a server elsewhere nothing that only others can know or do.
+func TestTarget(t *testing.T) {
+	r := fixture(costs{})
+	r.Target, r.Environment.Foreign = "tcp://192.0.2.1:7", 1.5
+	for i := range r.Runs {
+		r.Runs[i].Result.CPU = 0
+	}
+	var b bytes.Buffer
+	if err := r.Text(&b, false); err != nil || strings.Contains(b.String(), "-compare.") || strings.Contains(b.String(), "not quiet") {
+		t.Errorf("%v\n%s", err, &b)
 	}
 }
 

@@ -222,7 +222,8 @@ func (r *Report) memoryTable() Table {
 
 // slowTable has what slow readers cost the fast ones.
 func (r *Report) slowTable() Table {
-	t := Table{Title: "Slow readers: 64 fast connections beside 1000 that send and never read, against 1000 that are silent",
+	fast, slow := r.slowConns()
+	t := Table{Title: fmt.Sprintf("Slow readers: %d fast connections beside %d that send and never read, against as many that are silent", fast, slow),
 		Note: fmt.Sprintf("The sum of the limits of a connection of this library is %d KiB here: what is queued below the high-water mark of %d KiB, "+
 			"a block that came then, a block that was received before reading paused, and the record. A stalled connection sends 512 KiB at most; what others keep of it their way has no bound.",
 			(scenario.SlowBound+1023)>>10, scenario.SlowHighWater>>10),
@@ -294,6 +295,10 @@ func (r *Report) goalTable(all bool) Table {
 		if g.Verdict != Open {
 			value = Cell{Text: g.show(g.Value), More: fmt.Sprintf("%s to %s", g.show(g.Low), g.show(g.High))}
 			verdict.Class = Good
+		}
+		if g.Close {
+			verdict.Text += "≈"
+			verdict.Class = Unresolved
 		}
 		if g.Verdict == Short {
 			value.Class, verdict.Class = Bad, Bad

@@ -70,7 +70,7 @@ func (r *Report) Warnings() []string {
 		all = append(all, "This report is partial: "+r.Partial+".")
 	}
 	all = append(all, r.Failures()...)
-	if r.Environment.Foreign > noisy {
+	if r.Environment.Foreign > noisy && r.Target == "" { // The target may be one of those others.
 		all = append(all, fmt.Sprintf("The machine was not quiet: other programs used %.2f CPUs. Run it again when they do not.", r.Environment.Foreign))
 	}
 	if n := r.disturbed(); n > 0 {
@@ -114,15 +114,15 @@ func (r *Report) Text(w io.Writer, colour bool) error {
 		}
 	}
 	goals := r.Goals()
-	short, measured := Shortfalls(goals)
+	tally := Count(goals)
 	p.line("")
 	switch {
-	case short > 0:
-		p.line(p.paint(fmt.Sprintf("%d of %d goals that were measured fall short.", short, measured), red))
-	case measured > 0:
-		p.line(fmt.Sprintf("All %d goals that were measured are reached.", measured))
+	case tally.Short > 0:
+		p.line(p.paint(tally.String(), red))
+	case tally.Measured > 0:
+		p.line(tally.String())
 	}
-	if more := len(goals) - measured; more > 0 {
+	if more := len(goals) - tally.Measured; more > 0 && r.Target == "" {
 		p.line(fmt.Sprintf("%d more goals were not measured; most need -compare.", more))
 	}
 	return p.err

@@ -50,6 +50,7 @@ type Scenario struct {
 	Rounds   float64  // of the default number
 	Own      bool     // only for the subjects of this library
 	Apart    bool     // runs when it is asked for, or with the peers: there is no time for it else
+	Fewer    bool     // connections than it is made for, since Fit
 	Variants []Variant
 }
 
@@ -165,6 +166,7 @@ func (s *Scenario) Fit(nofile int) (note string) {
 		if want := l.Conns + l.Beside; want > room {
 			l.Beside = room * l.Beside / want
 			l.Conns = max(1, room-l.Beside)
+			s.Fewer = true
 			note = fmt.Sprintf("%s: the limit of %d descriptors allows %d connections instead of %d (ulimit -n)", s.Name, nofile, room, want)
 		}
 	}
