@@ -86,9 +86,9 @@ func (r Ratio) Resolved(noise float64) bool {
 func Rotate(n, round int) []int {
 	order := make([]int, n)
 	for i := range order {
-		at := i / 2
-		if i%2 == 1 {
-			at = n - 1 - i/2
+		at := (i + 1) / 2
+		if i%2 == 0 {
+			at = n - at
 		}
 		order[i] = (at + round) % n
 	}
