@@ -99,6 +99,9 @@ func TestUsage(t *testing.T) {
 		{[]string{"-target", "tcp://127.0.0.1:1", "-compare"}, "measured alone"},
 		{[]string{"-pid", "1"}, "-target"},
 		{[]string{"-engines", "kqueue"}, "kqueue"},
+		{[]string{"-engines", "epoll,epoll"}, "twice"},
+		{[]string{"-name", "a/b"}, "-name"},
+		{[]string{"-run", "echo-64-c1$", "-out", "main.go"}, "the report cannot be kept"},
 		{[]string{"-readme", "no-such-file.json"}, "no-such-file"},
 		{[]string{"-against", "no-such-revision", "-run", "echo-64-c1$"}, `git knows no revision "no-such-revision"`},
 		{[]string{"-against", "--all", "-run", "echo-64-c1$"}, `git knows no revision "--all"`},
@@ -169,6 +172,37 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestKeep writes elsewhere what its folder does not take any more.
+func TestKeep(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	gone := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(gone, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{options: &options{out: gone, name: "x"}, report: &report.Report{Version: report.Version}}
+	names, err := b.keep()
+	if err == nil || len(names) != 2 || !strings.Contains(err.Error(), filepath.Dir(names[0])) {
+		t.Fatalf("%q, %v", names, err)
+	}
+	if _, err := report.Read(names[0]); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMute is told of a server that takes all and answers nothing.
+func TestMute(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	target := "tcp://" + l.Addr().String()
+	var errs bytes.Buffer
+	if code := tool([]string{"-target", target, "-run", "echo", "-out", t.TempDir()}, io.Discard, &errs); code != 1 || !strings.Contains(errs.String(), target+" does not echo") {
+		t.Errorf("exit %d, %q", code, &errs)
+	}
+}
+
 // watcher calls fn once a text was written to it.
 type watcher struct {
 	bytes.Buffer
@@ -194,7 +228,7 @@ func TestInterrupted(t *testing.T) {
 	}
 	var out bytes.Buffer
 	errs := &watcher{text: " s  echo-64-c1\n", fn: cancel}
-	if err := opts.do(ctx, &out, errs); err != nil {
+	if err := opts.do(ctx, &out, errs); err == nil || !strings.Contains(err.Error(), "interrupted") {
 		t.Fatalf("%v\n%s", err, errs)
 	}
 	if !strings.Contains(out.String(), "partial: it was interrupted") || strings.Contains(out.String(), "echo-1k-c64  ") {

@@ -64,9 +64,12 @@ func (b *bench) ours() ([]*candidate, error) {
 	how := "this library, one handler with all hooks, high-water mark of 1 MiB, PauseOnFull, counters read once a second, GOMAXPROCS = loops + 2, engine "
 	var list []*candidate
 	engines := strings.Split(b.engines, ",")
-	for _, engine := range engines {
+	for i, engine := range engines {
 		if engine != "uring" && engine != "epoll" {
 			return nil, fmt.Errorf("-engines: %q is neither uring nor epoll", engine)
+		}
+		if slices.Contains(engines[:i], engine) {
+			return nil, fmt.Errorf("-engines: %q is there twice; what differs between the same twice is measured anyway", engine)
 		}
 		list = append(list, &candidate{Subject: report.Subject{Name: engine, How: how + engine, Base: engines[0], Own: true},
 			path: self, args: []string{roleSubject, "--engine", engine}, protocols: subject.Protocols()})

@@ -19,6 +19,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -132,6 +133,8 @@ func parse(args []string, errs io.Writer) (*options, error) {
 		err = fmt.Errorf("unexpected %q; -run takes a regular expression, see -help", f.Arg(0))
 	case o.rounds < 1:
 		err = errors.New("-rounds: at least one")
+	case o.name != filepath.Base(o.name):
+		err = fmt.Errorf("-name: %q is more than the name of a file; -out names the folder", o.name)
 	case o.budget < 0:
 		err = errors.New("-for: not below 0")
 	case o.target != "" && (o.compare || o.against != ""):

@@ -73,6 +73,13 @@ func (o *options) do(ctx context.Context, out, errs io.Writer) error {
 
 // measureAll runs what was chosen, and reports what it gave, whole or not.
 func (b *bench) measureAll(ctx context.Context, out io.Writer) error {
+	if !b.smoke {
+		dir, err := b.folder()
+		if err != nil {
+			return err
+		}
+		b.out = dir
+	}
 	started, busy, own := time.Now(), host.Busy(), host.SelfCPU()
 	b.report = &report.Report{Version: report.Version, Started: started, Command: append([]string{"bench"}, b.args...),
 		Environment: host.Read(ctx, cmp.Or(b.root, ".")), Layout: b.layout()}
@@ -114,68 +121,10 @@ func (b *bench) measureAll(ctx context.Context, out io.Writer) error {
 	return b.finish(out)
 }
 
-// finish shows the report and keeps it.
-func (b *bench) finish(out io.Writer) error {
-	failures := b.report.Failures()
-	if b.smoke {
-		return b.smoked(out, failures)
-	}
-	if len(b.report.Runs) == 0 {
-		return errors.New("nothing was measured")
-	}
-	if err := b.report.Text(out, isTerminal(out)); err != nil {
-		return err
-	}
-	name := b.name
-	if name == "auto" {
-		name = b.report.Started.UTC().Format("2006-01-02") + "-" + b.report.Environment.Kind()
-	}
-	dir := b.out
-	if dir == "" {
-		dir = outFolder(b.root)
-	}
-	names, err := b.report.Write(dir, name)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "\n%s\n", strings.Join(names, "\n"))
-	if len(failures) > 0 {
-		return fmt.Errorf("%d kinds of measurements failed, the first: %s", len(failures), failures[0])
-	}
-	return nil
-}
-
-// smoked says whether everything worked. It looks at no figure.
-func (b *bench) smoked(out io.Writer, failures []string) error {
-	checked := int64(0)
-	for _, run := range b.report.Runs {
-		if run.Result != nil {
-			checked += run.Result.Checked
-		}
-	}
-	if _, err := b.report.HTML(); err != nil {
-		return err
-	}
-	for _, s := range b.report.Subjects {
-		if s.Error != "" {
-			fmt.Fprintf(out, "%s is not there: %s\n", s.Name, s.Error)
-		}
-	}
-	fmt.Fprintf(out, "%d measurements of %d scenarios in %.0f s; %d bytes came back and were right; %d kinds of failures\n",
-		len(b.report.Runs), len(b.report.Scenarios), b.report.Took.Seconds(), checked, len(failures))
-	if len(failures) > 0 {
-		return errors.New(strings.Join(failures, "\n"))
-	}
-	if b.report.Partial != "" {
-		return errors.New(b.report.Partial)
-	}
-	return nil
-}
-
 // choose decides who is measured. dir is for what is built for it.
 func (b *bench) choose(ctx context.Context, dir string) error {
 	if b.target != "" {
-		return b.chooseTarget()
+		return b.chooseTarget(ctx)
 	}
 	list, err := b.ours()
 	if err != nil {
@@ -221,7 +170,7 @@ func (b *bench) choose(ctx context.Context, dir string) error {
 }
 
 // chooseTarget measures a server that runs already.
-func (b *bench) chooseTarget() error {
+func (b *bench) chooseTarget(ctx context.Context) error {
 	addr, ok := strings.CutPrefix(b.target, "tcp://")
 	if !ok || addr == "" {
 		return fmt.Errorf("-target: %q is not tcp://host:port", b.target)
@@ -238,7 +187,10 @@ func (b *bench) chooseTarget() error {
 	if len(b.scenarios) == 0 {
 		return errors.New("-run: none of these can be measured at a -target; with -pid there are more")
 	}
-	_, err := load.Run(context.Background(), load.Spec{Target: addr, Shape: load.Closed, Conns: 1, Size: 1, Depth: 1, Window: time.Millisecond, Drain: 2 * time.Second}, func() {})
+	_, err := load.Run(ctx, load.Spec{Target: addr, Shape: load.Closed, Conns: 1, Size: 1, Depth: 1, Window: time.Millisecond, Drain: 2 * time.Second}, func() {})
+	if err != nil && !errors.Is(err, load.ErrReach) {
+		err = fmt.Errorf("%s does not echo: %w", b.report.Target, err)
+	}
 	return err
 }
 

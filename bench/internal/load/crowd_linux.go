@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"time"
@@ -148,7 +147,7 @@ func (c *crowd) read(cl *client) (int64, error) {
 	case err != nil:
 		return 0, cl.failed(os.NewSyscallError("read", err))
 	case n == 0:
-		return 0, cl.failed(io.ErrUnexpectedEOF)
+		return 0, cl.failed(errClosed)
 	}
 	return c.talk.hear(cl, c.in[:n])
 }

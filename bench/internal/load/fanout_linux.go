@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -188,7 +187,7 @@ func skim(c *client, in []byte, most int, want byte) (int, error) {
 	case err != nil:
 		return 0, c.failed(os.NewSyscallError("read", err))
 	case n == 0:
-		return 0, c.failed(io.ErrUnexpectedEOF)
+		return 0, c.failed(errClosed)
 	}
 	count := 0
 	for _, b := range in[:n] {

@@ -10,10 +10,14 @@
 package load
 
 import (
+	"errors"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
+
+// ErrReach is the error of a server to which there is no connection.
+var ErrReach = errors.New("cannot reach")
 
 // Shape is how the generator behaves.
 type Shape string

@@ -321,7 +321,7 @@ func (g *generator) finish(from, to snapshot) (*Result, error) {
 	r.CPU = to.cpu - from.cpu
 	r.Busy = min(1, max(0, 1-float64(to.idle-from.idle)/float64(r.Elapsed)/float64(len(g.workers))))
 	if g.spec.Spin { // A server's threads wait for each other, and on a shared CPU so do server and generator.
-		r.Waited = float64(to.waited-from.waited) / float64(r.Elapsed) / float64(len(g.workers))
+		r.Waited = min(1, float64(to.waited-from.waited)/float64(r.Elapsed)/float64(len(g.workers)))
 	}
 	r.Rate = g.spec.Rate
 	all := NewHistogram()

@@ -3,7 +3,6 @@ package load
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -90,7 +89,7 @@ func (s *short) connect(i int) error {
 		s.next += s.step
 	}
 	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		return fmt.Errorf("cannot reach tcp://%s: %w", s.dialer.to, err)
+		return fmt.Errorf("%w tcp://%s: %w", ErrReach, s.dialer.to, err)
 	}
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLET&0xffffffff, Fd: int32(i)}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, p.fd, &ev))
@@ -116,7 +115,7 @@ func (s *short) advance(i int, events uint32) error {
 	case err != nil:
 		return fmt.Errorf("short connection: %w", os.NewSyscallError("read", err))
 	case n == 0:
-		return fmt.Errorf("short connection, after %d bytes back: %w", p.received, io.ErrUnexpectedEOF)
+		return fmt.Errorf("short connection, after %d bytes back: %w", p.received, errClosed)
 	}
 	if bad := p.stream.Check(int64(p.received), s.in[:n]); bad >= 0 || p.received+n > p.sent {
 		return fmt.Errorf("short connection: what came back is not what was sent, at %d", p.received+max(bad, 0))

@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// errClosed is the end of a connection that was to go on.
+var errClosed = errors.New("the server closed the connection")
+
 // connectWithin bounds a connect: a server whose backlog is full lets it wait.
 const connectWithin = 5 * time.Second
 
@@ -33,7 +36,7 @@ type dialer struct {
 func newDialer(target string) (*dialer, error) {
 	addr, err := net.ResolveTCPAddr("tcp", target)
 	if err != nil {
-		return nil, fmt.Errorf("cannot reach tcp://%s: %w", target, err)
+		return nil, fmt.Errorf("%w tcp://%s: %w", ErrReach, target, err)
 	}
 	to := addr.AddrPort()
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
@@ -92,9 +95,9 @@ func (d *dialer) dial(buffer int) (int, error) {
 	}
 	_ = unix.Close(fd)
 	if errors.Is(err, unix.EINPROGRESS) {
-		return -1, fmt.Errorf("cannot reach tcp://%s: no answer within %v", d.to, connectWithin)
+		return -1, fmt.Errorf("%w tcp://%s: no answer within %v", ErrReach, d.to, connectWithin)
 	}
-	return -1, fmt.Errorf("cannot reach tcp://%s: %w", d.to, err)
+	return -1, fmt.Errorf("%w tcp://%s: %w", ErrReach, d.to, err)
 }
 
 // outOfDescriptors reports whether err says that no more sockets can be made.

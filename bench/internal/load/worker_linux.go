@@ -3,7 +3,6 @@ package load
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync/atomic"
 	"time"
@@ -189,7 +188,7 @@ func (w *worker) receive(c *client) error {
 		case err != nil:
 			return c.failed(os.NewSyscallError("read", err))
 		case n == 0:
-			return c.failed(io.ErrUnexpectedEOF)
+			return c.failed(errClosed)
 		}
 		if err := w.arrived(c, w.in[:n]); err != nil {
 			return err

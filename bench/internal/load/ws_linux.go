@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -176,7 +175,7 @@ func readSoon(fd int, in []byte, within time.Duration) (int, error) {
 		case n > 0:
 			return n, nil
 		case err == nil:
-			return 0, io.ErrUnexpectedEOF
+			return 0, errClosed
 		case !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR):
 			return 0, os.NewSyscallError("read", err)
 		case time.Now().After(deadline):

@@ -86,31 +86,33 @@ func Read(name string) (*Report, error) {
 	return &r, nil
 }
 
-// Write writes report.json and report.html into a folder and returns their names.
-func (r *Report) Write(dir, name string) ([]string, error) {
+// Write writes the raw figures and the page into a folder and returns the names of what
+// is there whole: a page that fails does not cost the figures.
+func (r *Report) Write(dir, name string) (names []string, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	raw, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return nil, err
-	}
-	page, err := r.HTML()
-	if err != nil {
-		return nil, err
-	}
-	var names []string
 	for _, f := range []struct {
 		ending string
-		text   []byte
-	}{{".json", append(raw, '\n')}, {".html", page}} {
+		make   func() ([]byte, error)
+	}{{".json", r.raw}, {".html", r.HTML}} {
+		text, err := f.make()
+		if err != nil {
+			return names, err
+		}
 		full := filepath.Join(dir, name+f.ending)
-		if err := os.WriteFile(full, f.text, 0o644); err != nil {
-			return nil, err
+		if err := os.WriteFile(full, text, 0o644); err != nil {
+			_ = os.Remove(full) // A part of it is worse than nothing.
+			return names, err
 		}
 		names = append(names, full)
 	}
 	return names, nil
+}
+
+func (r *Report) raw() ([]byte, error) {
+	text, err := json.MarshalIndent(r, "", " ")
+	return append(text, '\n'), err
 }
 
 // metric is a figure of a measurement; 0 is none.
@@ -206,9 +208,15 @@ func (r *Report) of(kind scenario.Kind) []Scenario {
 	return all
 }
 
-// Failures lists what went wrong: each error once, with how often it came.
+// Failures lists what went wrong: for each subject of a scenario its first error, and
+// how often there was one.
 func (r *Report) Failures() []string {
-	count := map[string]int{}
+	type failure struct {
+		text  string
+		count int
+		alike bool
+	}
+	all := map[string]*failure{}
 	var order []string
 	for _, run := range r.Runs {
 		if run.Error == "" {
@@ -218,14 +226,23 @@ func (r *Report) Failures() []string {
 		if run.Subject != "" {
 			where += ", " + run.Subject
 		}
-		text := where + ": " + run.Error
-		if count[text]++; count[text] == 1 {
-			order = append(order, text)
+		f := all[where]
+		if f == nil {
+			f = &failure{text: run.Error, alike: true}
+			all[where] = f
+			order = append(order, where)
 		}
+		f.count++
+		f.alike = f.alike && f.text == run.Error
 	}
-	for i, text := range order {
-		if n := count[text]; n > 1 {
-			order[i] = fmt.Sprintf("%s (%d times)", text, n)
+	for i, where := range order {
+		f := all[where]
+		order[i] = where + ": " + f.text
+		switch {
+		case f.count > 1 && f.alike:
+			order[i] += fmt.Sprintf(" (%d times)", f.count)
+		case f.count > 1:
+			order[i] += fmt.Sprintf(" (the first of %d failures)", f.count)
 		}
 	}
 	return order

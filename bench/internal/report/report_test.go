@@ -151,6 +151,18 @@ func TestShortfall(t *testing.T) {
 	}
 }
 
+// TestFailures has one line for each subject of a scenario.
+func TestFailures(t *testing.T) {
+	r := &Report{}
+	for _, text := range []string{"after 64 bytes", "after 128 bytes", ""} {
+		r.Runs = append(r.Runs, Run{Scenario: "a", Subject: "x", Error: text}, Run{Scenario: "a", Subject: "y", Error: "gone"})
+	}
+	want := []string{"a, x: after 64 bytes (the first of 2 failures)", "a, y: gone (3 times)"}
+	if got := r.Failures(); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // TestFewer judges nothing by fewer connections than a goal is for, and names those that were.
 func TestFewer(t *testing.T) {
 	r := fixture(costs{"c-uring": 1})
