@@ -38,7 +38,7 @@ func (e *HandshakeError) Error() string {
 	case e.Status != 0 && e.Status != http.StatusSwitchingProtocols:
 		s += "the server answers " + strconv.Itoa(e.Status)
 		if e.Reason != "" {
-			s += " " + e.Reason
+			s += fmt.Sprintf(" %.*s", quoteMost, e.Reason)
 		}
 		if text := bytes.TrimSpace(e.Body); len(text) > 0 {
 			s += fmt.Sprintf(": %.*q", quoteMost, text)

@@ -53,6 +53,7 @@ func TestDialErrorTexts(t *testing.T) {
 			{"none.test", "conn: dial tcp none.test:80: unresolved: lookup none.test: no such host", nil, ws.ClientConfig{}},
 			{"a", "conn: dial unix " + missing + ": refused: connect: no such file or directory", os.ErrNotExist, ws.ClientConfig{Network: "unix", Address: missing}},
 			{says("HTTP/1.1 404 Not Found\r\nContent-Length: 13\r\n\r\nno such room\n"), `ws: handshake: the server answers 404 Not Found: "no such room"`, nil, ws.ClientConfig{}},
+			{says("HTTP/1.1 400 " + strings.Repeat("x", 5000) + "\r\nContent-Length: 0\r\n\r\n"), "ws: handshake: the server answers 400 " + strings.Repeat("x", 200), nil, ws.ClientConfig{}},
 			{says("HTTP/1.1 302\r\nContent-Length: 0\r\n\r\n"), `ws: handshake: the server answers 302`, nil, ws.ClientConfig{}},
 			{says("HTTP/1.1 500 Oh\r\nContent-Length: 2000\r\n\r\n" + strings.Repeat("<p>\n", 500)), `ws: handshake: the server answers 500 Oh: "` + strings.Repeat(`<p>\n`, 50) + `"`, nil, ws.ClientConfig{}},
 			{says("HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n"), `ws: handshake: Sec-WebSocket-Accept "x" is not that of the request`, nil, ws.ClientConfig{}},
