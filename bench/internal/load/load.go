@@ -75,6 +75,7 @@ type Result struct {
 	Rate       float64       `json:"offered_rate,omitempty"`
 	Unanswered int64         `json:"unanswered,omitempty"` // Open: not answered within Drain of the end
 	Latency    Latency       `json:"latency"`
+	Late       *Latency      `json:"sent_late,omitempty"` // Open: by how much the generator itself sent too late
 
 	RSSBefore int64    `json:"rss_before,omitempty"` // of the server, in bytes: Idle, and Beside
 	RSSIdle   int64    `json:"rss_idle,omitempty"`
@@ -110,6 +111,10 @@ type Latency struct {
 	P999  int64   `json:"p999"`
 	Max   int64   `json:"max"`
 	Curve []int64 `json:"curve,omitempty"` // at Quantiles
+
+	// All is the histogram, as HdrHistogram's tools read it: Open, where those of all
+	// rounds are put together.
+	All string `json:"histogram,omitempty"`
 }
 
 // Quantiles are where the curve of a latency is taken, in percent.
@@ -133,6 +138,25 @@ func Summarize(h *hdrhistogram.Histogram) Latency {
 		l.Curve = append(l.Curve, h.ValueAtQuantile(q))
 	}
 	return l
+}
+
+// Encode returns what Latency.All holds.
+func Encode(h *hdrhistogram.Histogram) (string, error) {
+	text, err := h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+	return string(text), err
+}
+
+// Together returns the histogram of several rounds.
+func Together(rounds []Latency) (*hdrhistogram.Histogram, error) {
+	sum := NewHistogram()
+	for _, l := range rounds {
+		h, err := hdrhistogram.Decode([]byte(l.All))
+		if err != nil {
+			return nil, err
+		}
+		sum.Merge(h)
+	}
+	return sum, nil
 }
 
 // Event is one line that the generator prints: at the start of the window, and

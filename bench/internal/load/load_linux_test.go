@@ -174,6 +174,12 @@ func TestNoOmission(t *testing.T) {
 	if late < int64(pause)/10 {
 		t.Errorf("nine of ten messages within %v, and the server slept %v of %v", time.Duration(late), pause, spec.Window)
 	}
+	if r.Late == nil || r.Late.N != r.Latency.N {
+		t.Errorf("the generator says of %+v how late it sent them, and %d were due", r.Late, r.Latency.N)
+	}
+	if all, err := Together([]Latency{r.Latency, r.Latency}); err != nil || all.TotalCount() != 2*r.Latency.N {
+		t.Errorf("the histogram does not come back: %v", err)
+	}
 	if n := r.Latency.N; n < 500 || n > 700 {
 		t.Errorf("%d messages in %v at %d a second", n, spec.Window, rate)
 	}

@@ -118,7 +118,7 @@ func (g *generator) prepare() error {
 	for _, w := range g.workers {
 		g.runners = append(g.runners, w)
 		if g.spec.Shape == Open {
-			w.shape = &openShape{interval: 1e9 * float64(n) / g.spec.Rate}
+			w.shape = &openShape{interval: 1e9 * float64(n) / g.spec.Rate, late: NewHistogram()}
 		}
 	}
 	if g.spec.Shape == Fanout {
@@ -324,15 +324,24 @@ func (g *generator) finish(from, to snapshot) (*Result, error) {
 		r.Waited = min(1, float64(to.waited-from.waited)/float64(r.Elapsed)/float64(len(g.workers)))
 	}
 	r.Rate = g.spec.Rate
-	all := NewHistogram()
+	all, late := NewHistogram(), NewHistogram()
 	for _, w := range g.workers {
 		if g.spec.Shape == Open {
 			r.Unanswered += w.unanswered()
+			late.Merge(w.shape.(*openShape).late)
 		}
 		all.Merge(w.times)
 		r.Checked += w.checked.Load()
 	}
 	r.Latency = Summarize(all)
+	if g.spec.Shape == Open {
+		l := Summarize(late)
+		r.Late = &l
+		var err error
+		if r.Latency.All, err = Encode(all); err != nil {
+			return nil, err
+		}
+	}
 	if g.beside != nil {
 		n, err := g.beside.drain()
 		r.Checked += n

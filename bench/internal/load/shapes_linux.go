@@ -1,5 +1,7 @@
 package load
 
+import "github.com/HdrHistogram/hdrhistogram-go"
+
 // closedShape keeps Depth messages on their way on each connection.
 type closedShape struct{}
 
@@ -29,19 +31,26 @@ type openShape struct {
 	interval float64 // ns
 	sent     int64   // messages
 	from     int64
+	late     *hdrhistogram.Histogram
 }
 
 func (s *openShape) begin(_ *worker, now int64) { s.from = now }
 
 func (s *openShape) feed(w *worker, now int64) (int64, error) {
-	stop := w.win.stop.Load()
-	for {
+	stop, from, to := w.win.stop.Load(), w.win.from.Load(), w.win.to.Load()
+	for first, sends := s.sent, now; ; {
 		due := s.from + int64(float64(s.sent)*s.interval)
 		if due >= stop {
 			return never, nil
 		}
 		if due > now {
 			return due, nil
+		}
+		if s.sent == first {
+			sends = w.now() // What was read in this turn took its time.
+		}
+		if due >= from && due < to {
+			Record(s.late, sends-due)
 		}
 		i := int32(s.sent % int64(len(w.clients)))
 		w.clients[i].times.push(due)

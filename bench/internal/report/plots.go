@@ -168,8 +168,9 @@ func (r *Report) latencyPlot(sc Scenario) (*plot.Plot, error) {
 	p.Legend.TextStyle.Font.Size = vg.Points(8)
 	for _, s := range r.subjects() {
 		var points plotter.XYs
-		for i, q := range quantiles {
-			if v, ok := r.median(sc.Name, "", s.Name, func(x *Run) float64 { return at(x.Result.Latency.Curve, i) }); ok {
+		of := r.quantiles(sc.Name, s.Name)
+		for _, q := range quantiles {
+			if v := of(q); v > 0 {
 				points = append(points, plotter.XY{X: nines(q), Y: v / 1e3})
 			}
 		}
@@ -193,13 +194,6 @@ func (r *Report) latencyPlot(sc Scenario) (*plot.Plot, error) {
 }
 
 func nines(q float64) float64 { return -math.Log10(1 - q/100) }
-
-func at(curve []int64, i int) float64 {
-	if i >= len(curve) {
-		return 0
-	}
-	return float64(curve[i])
-}
 
 // pale is a colour half way to white.
 func pale(c color.RGBA) color.RGBA {

@@ -163,6 +163,39 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestQuantiles sees a stall that was in one of five rounds, which no median of rounds has.
+func TestQuantiles(t *testing.T) {
+	r := fixture(costs{})
+	for i := range r.Runs {
+		run := &r.Runs[i]
+		if run.Scenario != "open-50" || run.Subject != "uring" {
+			continue
+		}
+		h := load.NewHistogram()
+		for n := range 1000 {
+			load.Record(h, 50_000)
+			if run.Round == 3 && n < 50 {
+				load.Record(h, 90_000_000)
+			}
+		}
+		var err error
+		run.Result.Latency = load.Summarize(h)
+		if run.Result.Latency.All, err = load.Encode(h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	of := r.quantiles("open-50", "uring")
+	if of(50) > 60_000 || of(99.9) < 80_000_000 {
+		t.Errorf("p50 %v, p99.9 %v", of(50), of(99.9))
+	}
+	if v, _ := r.median("open-50", "", "uring", p999); v > 60_000 {
+		t.Errorf("the median of the rounds is %v: nothing is tested", v)
+	}
+	if old := r.quantiles("open-75", "uring"); old(99.9) == 0 {
+		t.Error("raw figures without histograms have no latencies")
+	}
+}
+
 // TestFewer judges nothing by fewer connections than a goal is for, and names those that were.
 func TestFewer(t *testing.T) {
 	r := fixture(costs{"c-uring": 1})

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/penstock-go/penstock/bench/internal/load"
 	"github.com/penstock-go/penstock/bench/internal/scenario"
 	"github.com/penstock-go/penstock/bench/internal/stats"
 )
@@ -130,7 +131,8 @@ func (r *Report) figure(scenario, variant, subject string, m metric, unit float6
 // rateTable has throughput and latency of the closed loops.
 func (r *Report) rateTable() Table {
 	t := Table{Title: "Throughput and latency of the closed loops",
-		Note: "Thousand messages a second, then p50 / p99 in µs. A throughput at which the generator was more than 95 % busy is at least that (*).",
+		Note: "Thousand messages a second, then p50 / p99 in µs. A throughput at which the generator was more than 95 % busy is at least that (*). " +
+			"A closed loop waits with the server, so its latencies leave out what a stall would have delayed: for latencies see the open loops.",
 		Head: []string{"scenario"}}
 	subjects := r.subjects()
 	for _, s := range subjects {
@@ -179,8 +181,9 @@ func micros(ns float64) string {
 // latencyTable has the open loops.
 func (r *Report) latencyTable() Table {
 	t := Table{Title: "Latency of the open loops, µs",
-		Note: "At a fixed rate, from the time a message was to be sent, so that a stall counts for all that were due in it.",
-		Head: []string{"scenario", "subject", "rate /s", "p50", "p90", "p99", "p99.9", "most", "CPU ns", "generator busy"}}
+		Note: "At a fixed rate, from the time a message was to be sent, so that a stall counts for all that were due in it; of the messages of all rounds together, " +
+			"so that one that came in a single round counts too. Sent late is by how much the generator itself was late, which is in the latencies.",
+		Head: []string{"scenario", "subject", "rate /s", "p50", "p90", "p99", "p99.9", "most", "sent late p99.9", "CPU ns", "generator busy"}}
 	for _, sc := range r.of(scenario.Latency) {
 		for _, s := range r.subjects() {
 			rate, ok := r.median(sc.Name, "", s.Name, func(x *Run) float64 { return x.Result.Rate })
@@ -188,12 +191,16 @@ func (r *Report) latencyTable() Table {
 				continue
 			}
 			row := []Cell{text(sc.Name), text(s.Name), text(fmt.Sprintf("%.0f", rate))}
-			for _, m := range []metric{p50, func(x *Run) float64 { return float64(x.Result.Latency.P90) }, p99, p999,
-				func(x *Run) float64 { return float64(x.Result.Latency.Max) }} {
-				v, _ := r.median(sc.Name, "", s.Name, m)
-				row = append(row, text(micros(v)))
+			of := r.quantiles(sc.Name, s.Name)
+			for _, q := range []float64{50, 90, 99, 99.9, 100} {
+				row = append(row, text(micros(of(q))))
 			}
-			row = append(row, r.figure(sc.Name, "", s.Name, cpuTime, 1, "%.0f"), r.figure(sc.Name, "", s.Name, busy, 0.01, "%.0f %%"))
+			row = append(row, r.figure(sc.Name, "", s.Name, func(x *Run) float64 {
+				if x.Result.Late == nil {
+					return 0
+				}
+				return float64(x.Result.Late.P999)
+			}, 1e3, "%.1f"), r.figure(sc.Name, "", s.Name, cpuTime, 1, "%.0f"), r.figure(sc.Name, "", s.Name, busy, 0.01, "%.0f %%"))
 			if lost, ok := r.median(sc.Name, "", s.Name, func(x *Run) float64 { return float64(x.Result.Unanswered) }); ok {
 				row[2].Text += fmt.Sprintf(" (%.0f not answered)", lost)
 				row[2].Class = Bad
@@ -202,6 +209,31 @@ func (r *Report) latencyTable() Table {
 		}
 	}
 	return t
+}
+
+// quantiles returns what looks up the latency of an open loop at a percentile, in ns: of
+// all messages of all rounds. In older raw figures, which have no histograms, it is the
+// median of the rounds.
+func (r *Report) quantiles(scenario, subject string) func(percent float64) float64 {
+	var rounds []load.Latency
+	for i := range r.Runs {
+		if x := &r.Runs[i]; x.Scenario == scenario && x.Subject == subject && x.Result != nil && x.Result.Latency.All != "" {
+			rounds = append(rounds, x.Result.Latency)
+		}
+	}
+	if all, err := load.Together(rounds); err == nil && len(rounds) > 0 {
+		return func(percent float64) float64 { return float64(all.ValueAtQuantile(percent)) }
+	}
+	at := load.Quantiles()
+	return func(percent float64) float64 {
+		v, _ := r.median(scenario, "", subject, func(x *Run) float64 {
+			if i := slices.Index(at, percent); i >= 0 && i < len(x.Result.Latency.Curve) {
+				return float64(x.Result.Latency.Curve[i])
+			}
+			return 0
+		})
+		return v
+	}
 }
 
 // memoryTable has resident memory.
