@@ -314,6 +314,27 @@ func TestWanted(t *testing.T) {
 	}
 }
 
+// TestPlace keeps the generator off the server's cores where there are others.
+func TestPlace(t *testing.T) {
+	core := func(cpu int) string { return []string{"a", "b", "a", "b"}[cpu] }
+	for _, tc := range []struct {
+		cpus              []int
+		loops             int
+		server, generator []int
+	}{
+		{[]int{0, 1, 2, 3}, 1, []int{0}, []int{1, 3}},
+		{[]int{0, 1, 2, 3}, 2, []int{0, 1}, []int{2, 3}}, // There is no other core.
+		{[]int{0, 2}, 1, []int{0}, []int{2}},
+		{[]int{0, 1}, 1, []int{0}, []int{1}},
+		{[]int{0}, 1, []int{0}, []int{0}},
+	} {
+		server, generator := place(tc.cpus, tc.loops, core)
+		if !slices.Equal(server, tc.server) || !slices.Equal(generator, tc.generator) {
+			t.Errorf("%d loops on %v: %v and %v, want %v and %v", tc.loops, tc.cpus, server, generator, tc.server, tc.generator)
+		}
+	}
+}
+
 func TestCapacity(t *testing.T) {
 	rates := map[string][]float64{"uring": {90, 100, 110}, "epoll": {50}, "net": {10}}
 	if got := capacity("uring", rates); got != 100 {

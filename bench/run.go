@@ -43,7 +43,7 @@ func (o *options) do(ctx context.Context, out, errs io.Writer) error {
 		return err
 	}
 	root, rootErr := findRoot(dir)
-	b := &bench{options: o, root: root, cpus: host.CPUs(), errs: errs}
+	b := &bench{options: o, root: root, cpus: host.Spread(host.CPUs(), host.Core), errs: errs}
 	if o.readme != "" {
 		if rootErr != nil {
 			return rootErr
@@ -104,6 +104,7 @@ func (b *bench) measureAll(ctx context.Context, out io.Writer) error {
 		fmt.Fprintf(b.errs, "%d scenarios, %d subjects, %d rounds of %v each: about %v\n",
 			len(b.scenarios), len(b.alive()), b.plan.rounds, b.plan.window.Round(time.Millisecond), b.plan.total.Round(time.Second))
 	}
+	b.report.Rounds, b.report.Warm, b.report.Window = b.plan.rounds, b.plan.warm, b.plan.window
 	b.progress = newProgress(b.errs, b.plan.steps)
 	for _, s := range b.scenarios {
 		if ctx.Err() == nil {
@@ -231,28 +232,6 @@ func (b *bench) fit() {
 	if len(b.cpus) == 1 {
 		b.note("one CPU: server and generator share it; the generator sleeps between messages, and latencies hold its wakes too")
 	}
-}
-
-// layout says who runs where.
-func (b *bench) layout() string {
-	server, generator := b.place(1)
-	if b.target != "" {
-		return fmt.Sprintf("generator on CPU %v; where the server runs is not known", generator)
-	}
-	if slices.Equal(server, generator) {
-		return fmt.Sprintf("server and generator on CPU %v", server)
-	}
-	return fmt.Sprintf("server with one loop on CPU %v, generator on %v", server, generator)
-}
-
-// place returns the CPUs of a server with so many loops and those of the
-// generator, which gets up to two for each of the server's.
-func (b *bench) place(loops int) (server, generator []int) {
-	if loops >= len(b.cpus) {
-		return b.cpus, b.cpus
-	}
-	rest := b.cpus[loops:]
-	return b.cpus[:loops], rest[:min(len(rest), 2*loops)]
 }
 
 // scenario runs one, round by round.

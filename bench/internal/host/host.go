@@ -32,6 +32,8 @@ type Environment struct {
 	Flags       string            `json:"flags"`
 	Engine      string            `json:"engine"` // that Auto takes, and why
 	Features    map[string]bool   `json:"features"`
+	Tuning      string            `json:"tuning,omitempty"`      // settings of the machine
+	Quota       float64           `json:"cgroup_cpus,omitempty"` // that cgroups allow; 0: no bound
 	NoFile      int               `json:"nofile"`
 	LoadBefore  string            `json:"load_before"`
 	LoadAfter   string            `json:"load_after"`
@@ -45,7 +47,7 @@ func Read(ctx context.Context, root string) Environment {
 		CPUs: len(CPUs()), Kernel: info.Kernel, Go: runtime.Version(), Arch: runtime.GOARCH,
 		Commit: commit(ctx, root), Flags: flags(), NoFile: NoFile(), LoadBefore: Load(),
 		Engine: strings.Trim(info.Engine+": "+info.Reason, ": "), Features: map[string]bool{},
-		NullCall: NullCall(),
+		NullCall: NullCall(), Tuning: tuning(), Quota: Quota("/sys/fs/cgroup", "/proc/self/cgroup"),
 	}
 	for _, f := range info.Features {
 		e.Features[f.Name] = f.Have

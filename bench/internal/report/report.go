@@ -32,7 +32,10 @@ type Report struct {
 	Partial     string           `json:"partial,omitempty"` // why it is not whole
 	Target      string           `json:"target,omitempty"`  // a server that ran already, and is all that was measured
 	Environment host.Environment `json:"environment"`
-	Layout      string           `json:"layout"` // which processors served and which generated
+	Layout      string           `json:"layout"`           // which processors served and which generated
+	Rounds      int              `json:"rounds,omitempty"` // of a scenario of the usual kind
+	Warm        time.Duration    `json:"warm_ns,omitempty"`
+	Window      time.Duration    `json:"window_ns,omitempty"`
 	Subjects    []Subject        `json:"subjects"`
 	Scenarios   []Scenario       `json:"scenarios"`
 	Runs        []Run            `json:"runs"`

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -33,22 +34,31 @@ func (r *Report) Machine() []Line {
 	if e.Isolation {
 		isolation = "yes"
 	}
+	measured := ""
+	if r.Window > 0 {
+		measured = fmt.Sprintf("%d rounds of most scenarios; a window of %v after %v of warm-up, in a new process", r.Rounds, r.Window.Round(time.Millisecond), r.Warm)
+	}
 	lines := []Line{
 		{"processor", fmt.Sprintf("%s, %d CPUs%s, %.1f GiB", e.CPU, e.CPUs, kind, float64(e.Memory)/(1<<30))},
 		{"kernel", fmt.Sprintf("%s; page-table isolation: %s; a null system call: %.0f ns", e.Kernel, isolation, e.NullCall)},
 		{"mitigations", strings.Join(mitigations, "; ")},
+		{"settings", e.Tuning},
 		{"engine", e.Engine},
 		{"features", strings.Join(have, " ")},
 		{"missing", strings.Join(lack, " ")},
 		{"build", strings.TrimSpace(fmt.Sprintf("%s %s, commit %s %s", e.Go, e.Arch, e.Commit, e.Flags))},
 		{"command", strings.Join(r.Command, " ")},
 		{"processors", r.Layout},
+		{"measured", measured},
 		{"descriptors", fmt.Sprint(e.NoFile)},
 		{"load", fmt.Sprintf("%s before, %s after; others used %.2f CPUs during the run", e.LoadBefore, e.LoadAfter, e.Foreign)},
 		{"time", fmt.Sprintf("%s, %.0f s", r.Started.UTC().Format("2006-01-02 15:04 MST"), r.Took.Seconds())},
 	}
 	return slices.DeleteFunc(lines, func(l Line) bool { return l.Value == "" })
 }
+
+// leastCPUs is how many a server and a generator that polls use.
+const leastCPUs = 2
 
 // noisy is from how many CPUs used by others on the run is not to be believed.
 const noisy = 0.1
@@ -72,6 +82,9 @@ func (r *Report) Warnings() []string {
 	all = append(all, r.Failures()...)
 	if r.Environment.Foreign > noisy && r.Target == "" { // The target may be one of those others.
 		all = append(all, fmt.Sprintf("The machine was not quiet: other programs used %.2f CPUs. Run it again when they do not.", r.Environment.Foreign))
+	}
+	if q := r.Environment.Quota; q > 0 && q < leastCPUs {
+		all = append(all, fmt.Sprintf("A cgroup allows this process %.2g CPUs, and server and generator need two: they were stopped again and again, and no figure here is to be believed.", q))
 	}
 	if n := r.disturbed(); n > 0 {
 		all = append(all, fmt.Sprintf("In %d of %d measurements others had the generator's CPU for more than a fifth of the time, twice in a row; their figures are not to be believed.", n, len(r.Runs)))
