@@ -43,8 +43,8 @@ func (c *Conn) sayPong(payload []byte) bool {
 	return true
 }
 
-// awaitRoom has the pong that is owed sent when the kernel has taken something; where
-// nothing waits, it is for a budget that others have used up.
+// awaitRoom has the pong that is owed sent when the kernel has taken something. Something
+// waits, or the reserve would have room.
 func (c *Conn) awaitRoom(o *owed) {
 	l := c.lane
 	look := func(*conn.Conn) {
@@ -54,9 +54,5 @@ func (c *Conn) awaitRoom(o *owed) {
 			c.awaitRoom(o)
 		}
 	}
-	if n := c.conn.Pending(); n > 0 {
-		c.conn.OnRoom(n-1, look)
-	} else {
-		c.conn.AfterFunc(streamPatience, look)
-	}
+	c.conn.OnRoom(c.conn.Pending()-1, look)
 }
