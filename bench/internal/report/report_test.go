@@ -196,6 +196,35 @@ func TestQuantiles(t *testing.T) {
 	}
 }
 
+// TestWide prints all columns of a table, those that find no room below the others.
+func TestWide(t *testing.T) {
+	c := costs{}
+	for _, name := range []string{"gnet-1", "gnet-2", "c-uring", "c-epoll", "net", "netpoll", "gws", "gorilla", "bun"} {
+		c[name] = 1.5
+	}
+	r := fixture(c)
+	var b bytes.Buffer
+	if err := r.Text(&b, false); err != nil {
+		t.Fatal(err)
+	}
+	tables, _, _ := strings.Cut(b.String(), "\nGoals")
+	_, tables, _ = strings.Cut(tables, "\nCPU time")
+	for line := range strings.Lines(tables) {
+		if n := len([]rune(line)); strings.HasPrefix(line, "  ") && n > pageWidth+1 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	for _, name := range []string{"gnet-2", "gorilla"} {
+		if !strings.Contains(tables, name) {
+			t.Errorf("%s is in no table", name)
+		}
+	}
+	if parts := apart(Table{Head: []string{"s", "a", "b"}, Rows: [][]Cell{{text("x"), text("1"), text(none)}, {text("ws-x"), text(none), text("2")}}}); len(parts) != 2 ||
+		!slices.Equal(parts[0].Head, []string{"s", "a"}) || !slices.Equal(parts[1].Head, []string{"s", "b"}) || parts[1].Rows[0][1].Text != "2" {
+		t.Errorf("%+v", parts)
+	}
+}
+
 // TestFewer judges nothing by fewer connections than a goal is for, and names those that were.
 func TestFewer(t *testing.T) {
 	r := fixture(costs{"c-uring": 1})
@@ -460,6 +489,14 @@ func TestBest(t *testing.T) {
 	for family, want := range map[string]string{"net": "net", "c": "c-epoll", "gnet": ""} {
 		if got, _ := r.best("echo-64-c64", "", cpuTime, family); got != want {
 			t.Errorf("%s: %q, want %q", family, got, want)
+		}
+	}
+}
+
+func TestDigits(t *testing.T) {
+	for v, want := range map[float64]string{0.4183: "0.418", 24.96: "25", 101.4: "101", 1612.7: "1613"} {
+		if got := digits(v); got != want {
+			t.Errorf("%v: %s, want %s", v, got, want)
 		}
 	}
 }

@@ -47,8 +47,34 @@ func text(s string) Cell { return Cell{Text: s} }
 // Tables computes all tables that have something in them. Goals that were not
 // measured are shown on request only.
 func (r *Report) Tables(allGoals bool) []Table {
-	all := []Table{r.cpuTable(), r.rateTable(), r.latencyTable(), r.memoryTable(), r.slowTable(), r.delayTable(), r.goalTable(allGoals)}
+	all := append(apart(r.cpuTable()), apart(r.rateTable())...)
+	all = append(all, r.latencyTable(), r.memoryTable(), r.slowTable(), r.delayTable(), r.goalTable(allGoals))
 	return slices.DeleteFunc(all, func(t Table) bool { return len(t.Rows) == 0 })
+}
+
+// apart makes of a table one of the raw bytes and one of the WebSockets, since most
+// subjects have only one of the two, and leaves out the columns that are empty then.
+func apart(t Table) []Table {
+	var all []Table
+	for _, webSocket := range []bool{false, true} {
+		part := Table{Title: t.Title, Note: t.Note}
+		rows := slices.DeleteFunc(slices.Clone(t.Rows), func(row []Cell) bool { return strings.HasPrefix(row[0].Text, "ws-") != webSocket })
+		part.Rows = make([][]Cell, len(rows))
+		for i, head := range t.Head {
+			if i > 0 && !slices.ContainsFunc(rows, func(row []Cell) bool { return row[i].Text != none }) {
+				continue
+			}
+			part.Head = append(part.Head, head)
+			for j, row := range rows {
+				part.Rows[j] = append(part.Rows[j], row[i])
+			}
+		}
+		if webSocket {
+			part.Title += ": WebSockets"
+		}
+		all = append(all, part)
+	}
+	return all
 }
 
 // ratioCell shows a ratio, marked when it is not resolved.
@@ -157,7 +183,7 @@ func (r *Report) rateTable() Table {
 					mark = "*"
 				}
 			}
-			row = append(row, text(fmt.Sprintf("%.3gk%s %s/%s", rate/1e3, mark, micros(mid), micros(high))))
+			row = append(row, text(fmt.Sprintf("%sk%s %s/%s", digits(rate/1e3), mark, micros(mid), micros(high))))
 		}
 		share := none
 		if most > 0 {
@@ -166,6 +192,14 @@ func (r *Report) rateTable() Table {
 		t.Rows = append(t.Rows, append(row, text(share)))
 	}
 	return t
+}
+
+// digits shows three digits, and all that stand before the point.
+func digits(v float64) string {
+	if v >= 1000 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
 }
 
 // micros shows ns as µs, to about three digits.

@@ -161,7 +161,12 @@ func (p *printer) paint(s, how string) string {
 	return how + s + normal
 }
 
+// pageWidth is how many columns of text a table may have; one that is wider goes on below.
+const pageWidth = 160
+
 func (p *printer) table(t Table) {
+	p.line("")
+	p.line(p.paint(t.Title, bold))
 	widths := make([]int, len(t.Head))
 	for i, h := range t.Head {
 		widths[i] = utf8.RuneCountInString(h)
@@ -169,18 +174,34 @@ func (p *printer) table(t Table) {
 			widths[i] = max(widths[i], utf8.RuneCountInString(row[i].Text))
 		}
 	}
-	p.line("")
-	p.line(p.paint(t.Title, bold))
+	for from := 1; from == 1 || from < len(t.Head); {
+		to, width := from, 2+widths[0]
+		for to < len(t.Head) && (to == from || width+2+widths[to] <= pageWidth || to == len(t.Head)-1 && t.Head[to] == "note") {
+			width += 2 + widths[to]
+			to++
+		}
+		if from > 1 {
+			p.line("")
+		}
+		p.columns(t, widths, from, to)
+		from = max(to, 2)
+	}
+	if t.Note != "" {
+		p.line(p.paint(t.Note, dim))
+	}
+}
+
+// columns prints the first column, and some of the others.
+func (p *printer) columns(t Table, widths []int, from, to int) {
+	of := func(row []Cell) []Cell { return append(row[:1:1], row[from:to]...) }
+	wide := append(widths[:1:1], widths[from:to]...)
 	var head []Cell
 	for _, h := range t.Head {
 		head = append(head, text(h))
 	}
-	p.row(head, widths)
+	p.row(of(head), wide)
 	for _, row := range t.Rows {
-		p.row(row, widths)
-	}
-	if t.Note != "" {
-		p.line(p.paint(t.Note, dim))
+		p.row(of(row), wide)
 	}
 }
 
