@@ -10,7 +10,7 @@ import (
 )
 
 // serveNbio reads and answers on the poller. Write copies what the socket did not take,
-// so the poller's buffer can be written as it is. Writev is left alone: it loses what a
+// so the poller's buffer can be written as it is. Its listener, of package net, sets TCP_NODELAY. Writev is left alone: it loses what a
 // short write leaves.
 func serveNbio(cfg config) error {
 	runtime.GOMAXPROCS(cfg.loops + 1)
@@ -21,11 +21,11 @@ func serveNbio(cfg config) error {
 		NPoller:        cfg.loops,
 		ReadBufferSize: cmp.Or(cfg.buffer, loopBuffer),
 		EpollMod:       nbio.EPOLLLT,
+		Listen:         listen,
 	})
 	if cfg.fanout {
 		fanoutNbio(engine)
 	} else {
-		engine.OnOpen(func(c *nbio.Conn) { _ = c.SetNoDelay(true) })
 		engine.OnData(func(c *nbio.Conn, data []byte) { _, _ = c.Write(data) })
 	}
 	if err := engine.Start(); err != nil {
@@ -42,7 +42,6 @@ func serveNbio(cfg config) error {
 func fanoutNbio(engine *nbio.Engine) {
 	var subs subscribers[*nbio.Conn]
 	engine.OnOpen(func(c *nbio.Conn) {
-		_ = c.SetNoDelay(true)
 		c.SetSession(new(member))
 	})
 	engine.OnClose(func(c *nbio.Conn, _ error) { subs.remove(c) })

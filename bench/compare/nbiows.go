@@ -45,6 +45,7 @@ func serveNbioWS(cfg config) error {
 		IOMod:                   nbhttp.IOModNonBlocking,
 		ReadBufferSize:          cmp.Or(cfg.buffer, 64<<10),
 		ReleaseWebsocketPayload: true,
+		Listen:                  listen,
 		ServerExecutor:          func(f func()) { f() },
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = up.Upgrade(w, r, nil)

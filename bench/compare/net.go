@@ -17,7 +17,7 @@ const (
 // Write beat io.Copy here: that would splice through a pipe, which costs more calls.
 func serveNet(cfg config) error {
 	runtime.GOMAXPROCS(cfg.loops)
-	listener, err := net.Listen("tcp", cfg.addr)
+	listener, err := listen("tcp", cfg.addr)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,11 @@ func serveNetpoll(cfg config) error {
 	if err := netpoll.DisableGopool(); err != nil {
 		return err
 	}
-	listener, err := netpoll.CreateListener("tcp", cfg.addr)
+	socket, err := listen("tcp", cfg.addr)
+	if err != nil {
+		return err
+	}
+	listener, err := netpoll.ConvertListener(socket)
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func wsPeers() []peer {
 // wsListen listens for servers with a goroutine a connection.
 func wsListen(cfg config) (net.Listener, error) {
 	runtime.GOMAXPROCS(cfg.loops)
-	l, err := net.Listen("tcp", cfg.addr)
+	l, err := listen("tcp", cfg.addr)
 	if err != nil {
 		return nil, err
 	}
