@@ -291,6 +291,9 @@ func TestPlan(t *testing.T) {
 	if q := newPlan(list, three, 10*time.Hour, 5); q.rounds != 5 || q.window != mostWindow {
 		t.Errorf("in ten hours: %+v", q)
 	}
+	if p.warm < p.window/3-time.Millisecond || p.warm < leastWarm {
+		t.Errorf("%v of warm-up before %v", p.warm, p.window)
+	}
 	steps := 0
 	for _, s := range list {
 		steps += 3 * len(s.Variants) * p.of(s)

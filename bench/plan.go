@@ -10,7 +10,8 @@ import (
 const (
 	leastWindow = 150 * time.Millisecond
 	mostWindow  = 2 * time.Second
-	warmUp      = 80 * time.Millisecond
+	leastWarm   = 80 * time.Millisecond
+	mostWarm    = 500 * time.Millisecond
 	smokeWindow = 60 * time.Millisecond
 	smokeWarm   = 20 * time.Millisecond
 )
@@ -45,16 +46,22 @@ func overhead(s scenario.Scenario) time.Duration {
 	case scenario.Slow:
 		return 1200 * time.Millisecond
 	}
-	return warmUp + 80*time.Millisecond
+	return 80 * time.Millisecond
 }
 
 // windows says whether a measurement takes a window of time.
 func windows(s scenario.Scenario) bool { return s.Kind != scenario.Memory }
 
+// warmUp is a third of the window: who compiles what is hot, or has yet to see the first
+// collection, is measured when that is over, as far as there is time.
+func warmUp(window time.Duration) time.Duration {
+	return min(max(window/3, leastWarm), mostWarm)
+}
+
 // newPlan fits the scenarios into a time. subjects is how many run each. When
 // the time is short there are fewer rounds, down to three, and then it is longer.
 func newPlan(list []scenario.Scenario, subjects func(scenario.Scenario) int, budget time.Duration, rounds int) plan {
-	for p := (plan{rounds: rounds, warm: warmUp}); ; p.rounds-- {
+	for p := (plan{rounds: rounds}); ; p.rounds-- {
 		fixed, measured := time.Duration(0), 0
 		p.steps = 0
 		for _, s := range list {
@@ -67,13 +74,14 @@ func newPlan(list []scenario.Scenario, subjects func(scenario.Scenario) int, bud
 		}
 		p.window = leastWindow
 		if measured > 0 {
-			p.window = (budget - fixed) / time.Duration(measured)
+			p.window = (budget - fixed) / time.Duration(measured) * 3 / 4
 		}
 		if p.window < leastWindow && p.rounds > fewRounds {
 			continue
 		}
 		p.window = min(max(p.window, leastWindow), mostWindow)
-		p.total = fixed + time.Duration(measured)*p.window
+		p.warm = warmUp(p.window)
+		p.total = fixed + time.Duration(measured)*(p.warm+p.window)
 		return p
 	}
 }
