@@ -28,7 +28,7 @@ const (
 	// final one may have a negative errno instead.
 	Accept Kind = iota + 1
 	// Recv receives until it ends, into small blocks, or once if Once or Bulk is
-	// set, into a small block or a large one: each completion has its bytes in In. Res 0
+	// set, into a small block or large ones: each completion has its bytes in In. Res 0
 	// is the peer's end of file. A completion with Final set may also carry
 	// bytes: then the party re-arms by another Recv. Out of buffers is
 	// -ENOBUFS and Final: the party re-arms, and the engine waits with it
@@ -98,7 +98,7 @@ func (k Kind) String() string {
 // Flags modify an Op.
 type Flags uint8
 
-// The flags. All but Bulk and Once concern Send.
+// The flags. All but Bulk, Once and Wide concern Send.
 const (
 	// PollFirst says that the socket was full a moment ago: the engine waits
 	// for room before it tries.
@@ -110,17 +110,24 @@ const (
 	// completion tells the result, a later final one gives the bytes back.
 	// An engine without Caps.ZeroCopy ignores it.
 	ZeroCopy
-	// Bulk concerns Recv: much is expected, so the bytes may come in a large
-	// block, and the first completion is the final one. What a party that
-	// stops reading has to keep is then one block at the most; without the
-	// flag it is what the engine had received before it saw the Cancel.
+	// Bulk concerns Recv: much is expected, so the bytes may come in large
+	// blocks, and what has come once ends the Recv: a completion for each block,
+	// and the last is final. It is one block, so that a party that stops reading
+	// has no more to keep, or up to WideBlocks with Wide; without the flag it is
+	// what the engine had received before it saw the Cancel.
 	Bulk
 	// Once concerns Recv: the first completion is the final one, as with Bulk,
 	// and the bytes come in a small block. A unix socket is received from in no
 	// other way, since io_uring may lose the end of file of one whose receive
 	// stays armed (liburing#1549).
 	Once
+	// Wide concerns Recv with Bulk: it may bring up to WideBlocks, where the peer
+	// fills them.
+	Wide
 )
+
+// WideBlocks is how many blocks a Recv with Wide brings at the most.
+const WideBlocks = 4
 
 // Token names the party that waits for an operation. A token whose generation
 // has passed names nobody, so that a late completion reaches no stranger.

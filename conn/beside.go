@@ -35,6 +35,7 @@ type beside struct {
 type inlet interface {
 	data(c *Conn, in *buf.Buf) // as OnData
 	eof(c *Conn)               // as OnEOF
+	room() int                 // bytes that it takes until it pauses reading, about
 }
 
 // ender is an inlet that hears of a Close and its kin at once. What is parked

@@ -218,6 +218,13 @@ func (n *NetConn) keep(in *buf.Buf) {
 	n.blocks = append(n.blocks, held{b, b.Bytes()})
 }
 
+// room implements inlet.
+func (n *NetConn) room() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.ahead - n.unread
+}
+
 // eof implements inlet. The connection goes on as long as nobody closes it.
 func (n *NetConn) eof(*Conn) {
 	n.mu.Lock()

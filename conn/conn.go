@@ -58,6 +58,7 @@ type Conn struct {
 	armedBulk  bool  // and it is one for much
 	bulk       bool  // the next Recv is to be one for much
 	calm       uint8 // receives in a row that would not have needed it
+	filled     uint8 // above 0 for some receives since a large block came full
 	cancelling bool  // and a Cancel of it
 	paused     pauses
 	eof        bool // the peer has sent its end of file

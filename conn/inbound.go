@@ -93,11 +93,17 @@ func (c *Conn) received(done *aio.Completion) {
 // blocks again.
 const calmMost = 8
 
+// filledLast is for how many blocks it may receive some at a time since one came full.
+const filledLast = 4 * aio.WideBlocks
+
 // adapt chooses how to receive next. A receive that stays armed costs least for
 // small messages, into small blocks. Where these come filled, the peer sends
-// much: then one large block at a time, so that no more than it has to be kept
-// when reading is paused.
+// much: then large blocks, one at a time, so that no more than it has to be kept
+// when reading is paused; or some, as long as these come filled and fit.
 func (c *Conn) adapt(in *buf.Buf) {
+	if c.filled > 0 {
+		c.filled--
+	}
 	switch n := in.Len(); {
 	case n >= reactor.SmallBlock:
 		c.calm = 0
@@ -105,11 +111,40 @@ func (c *Conn) adapt(in *buf.Buf) {
 			c.bulk = true
 			c.touch()
 		}
+		if n >= reactor.BulkBlock {
+			c.filled = filledLast
+		}
 	case c.bulk:
 		if c.calm++; c.calm == calmMost {
 			c.bulk, c.calm = false, 0
 		}
 	}
+}
+
+// wide is the most bytes that one receive brings. What is behind them in the socket
+// comes with the next, when others have had their turn.
+const wide = aio.WideBlocks * reactor.BulkBlock
+
+// bulkFlags choose how much the next receive may bring: several blocks only while
+// so much fits until the queue is full, or whoever takes the input has enough. So it
+// is one block that has to be kept when reading stops.
+func (c *Conn) bulkFlags() aio.Flags {
+	if c.filled == 0 {
+		return aio.Bulk
+	}
+	room := c.headroom()
+	if b := c.beside; b != nil {
+		if b.inlet != nil {
+			room = min(room, b.inlet.room())
+		}
+		if most := c.host.cfg.RecvLimit; most > 0 {
+			room = min(room, most-c.Kept())
+		}
+	}
+	if room < wide {
+		return aio.Bulk
+	}
+	return aio.Bulk | aio.Wide
 }
 
 // take hands received bytes over, now or when reading goes on.
@@ -197,7 +232,7 @@ func (c *Conn) armOrCancel() {
 		c.armed, c.armedBulk = true, c.bulk
 		switch {
 		case c.bulk:
-			op.Flags = aio.Bulk
+			op.Flags = c.bulkFlags()
 		case c.unix:
 			op.Flags = aio.Once
 		}

@@ -315,6 +315,14 @@ func (e *pipeEnd) goOn() {
 	}
 }
 
+// room implements inlet: what the far queue takes until it is full.
+func (e *pipeEnd) room() int {
+	if g := e.gate; g != nil {
+		return int(g.high.Load()) - g.held()
+	}
+	return e.far.c.headroom()
+}
+
 // eof implements inlet.
 func (e *pipeEnd) eof(c *Conn) {
 	if e.carryEOF(); !e.far.reads {

@@ -27,6 +27,7 @@ type calls struct {
 	aio.Engine
 	tries, sends int
 	last         aio.Op // Send
+	onRecv       func(op *aio.Op)
 }
 
 func (e *calls) Try(op *aio.Op) int {
@@ -38,6 +39,9 @@ func (e *calls) Submit(op *aio.Op) {
 	if op.Kind == aio.Send {
 		e.sends++
 		e.last = *op
+	}
+	if op.Kind == aio.Recv && e.onRecv != nil {
+		e.onRecv(op)
 	}
 	e.Engine.Submit(op)
 }

@@ -394,11 +394,19 @@ func TestSimEcho(t *testing.T) {
 		p := &party{w: w, echo: true}
 		cfg := w.config()
 		cfg.PauseOnFull = true
+		much := w.rng.IntN(8) == 0 // enough for receives of several blocks
+		if much && w.rng.IntN(2) == 0 {
+			cfg.HighWater = 1 << 20
+			cfg.Limit = 1 << 20
+		}
 		conn.New(w.loop, int(fd), p, cfg)
 		var sent []byte
 		for range 50 {
 			if w.rng.IntN(2) == 0 {
 				data := bytes.Repeat([]byte{byte(w.rng.Uint32())}, 1+w.rng.IntN(9000))
+				if much && w.rng.IntN(8) == 0 {
+					data = append(data, bytes.Repeat([]byte{byte(w.rng.Uint32())}, w.rng.IntN(8*reactor.BulkBlock))...)
+				}
 				sent = append(sent, data...)
 				peer.Feed(data)
 			}

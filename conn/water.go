@@ -117,6 +117,17 @@ func (c *Conn) chargeWithin(n int) bool {
 	return true
 }
 
+// headroom returns the bytes that may be queued until the connection is full, of its
+// own marks and of the budget. It is below 1 when it is full.
+func (c *Conn) headroom() int {
+	pending := c.Pending()
+	n := c.marks.High - pending
+	if b := c.host.cfg.Budget; b != nil {
+		n = min(n, int(b.size-b.total.Load())-pending)
+	}
+	return n
+}
+
 // gated reports whether the gate counts what is pending: from the first Ref on,
 // and with a budget from the first message on.
 func (c *Conn) gated() bool {

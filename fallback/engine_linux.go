@@ -91,6 +91,7 @@ const (
 	recvArmed                      // a Recv is in flight
 	recvOnce                       // and ends with its first completion
 	recvBulk                       // and so, in a large block
+	recvWide                       // or in several
 	acceptArmed                    // an Accept is in flight
 	readable                       // an edge said so, and nothing has emptied the socket since
 	writable                       // the same for room
@@ -178,10 +179,13 @@ func (e *Engine) Submit(op *aio.Op) {
 		e.send(op)
 	case aio.Recv:
 		s := e.slot(op.Token)
-		s.flags &^= recvOnce | recvBulk
+		s.flags &^= recvOnce | recvBulk | recvWide
 		switch {
 		case op.Flags&aio.Bulk != 0:
 			s.flags |= recvOnce | recvBulk
+			if op.Flags&aio.Wide != 0 {
+				s.flags |= recvWide
+			}
 		case op.Flags&aio.Once != 0:
 			s.flags |= recvOnce
 		}

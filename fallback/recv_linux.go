@@ -9,8 +9,12 @@ import (
 	"github.com/penstock-go/penstock/aio"
 )
 
-// recv receives one block from s. It returns false when there was nothing to tell.
-func (e *Engine) recv(s *slot, at uint32, c *aio.Completion) bool {
+// recv receives from s, one block or more, and returns how many completions there
+// are to tell.
+func (e *Engine) recv(s *slot, at uint32, done []aio.Completion) int {
+	if s.has(recvWide) {
+		return e.recvMany(s, at, done[:min(aio.WideBlocks, len(done))])
+	}
 	once := s.has(recvOnce)
 	pool := e.cfg.Small
 	if s.has(recvBulk) {
@@ -18,32 +22,88 @@ func (e *Engine) recv(s *slot, at uint32, c *aio.Completion) bool {
 	}
 	b := pool.Get()
 	if b.IsZero() {
-		return e.recvStarved(s, at, c)
+		return e.recvStarved(s, at, &done[0])
 	}
 	room := b.Room()
 	n, errno := recvfrom(s.fd, room)
-	if errno == 0 && n > 0 {
-		s.flags &^= hungry
-		// A block that was not filled has emptied the socket, and the next byte
-		// is an edge. An end of file that was announced is no further edge, and
-		// neither are bytes behind an urgent one.
-		switch more := n == len(room) || s.has(hangup); {
-		case !more:
-			s.flags &^= readable
-		case !once:
-			e.enqueue(s, at)
-		}
-		if once {
-			s.flags &^= recvArmed
-		}
-		b.Extend(n)
-		*c = aio.Completion{Token: aio.Token{Slot: at, Gen: s.gen}, Kind: aio.Recv, First: true, Final: once, Res: int32(n), In: b}
-		return true
+	if n == 0 {
+		b.Release()
+		return s.recvEnded(at, errno, &done[0])
 	}
-	b.Release()
+	s.received(once, n == len(room))
+	if !once && s.has(readable) {
+		e.enqueue(s, at)
+	}
+	b.Extend(n)
+	done[0] = s.bytes(at, once, n)
+	done[0].In = b
+	return 1
+}
+
+// recvMany receives up to len(done) large blocks by one call: less to do for the
+// peer's socket and this one than with a call for each.
+func (e *Engine) recvMany(s *slot, at uint32, done []aio.Completion) (used int) {
+	room, blocks := 0, 0
+	for ; blocks < len(done); blocks++ {
+		b := e.cfg.Pool.Get()
+		if b.IsZero() {
+			break
+		}
+		p := b.Room()
+		e.shm.iov[blocks] = iovec{uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p))}
+		room += len(p)
+		done[blocks].In = b
+	}
+	if blocks == 0 {
+		return e.recvStarved(s, at, &done[0])
+	}
+	e.shm.hdr.iovlen = uintptr(blocks)
+	n, errno := e.recvmsg(s.fd)
+	left := n
+	for i := range done[:blocks] {
+		if left == 0 {
+			done[i].In.Release()
+			continue
+		}
+		b := done[i].In.Take()
+		k := min(left, b.Cap())
+		left -= k
+		b.Extend(k)
+		done[i] = s.bytes(at, left == 0, k)
+		done[i].In = b
+		used++
+	}
+	if n == 0 {
+		return s.recvEnded(at, errno, &done[0])
+	}
+	s.received(true, n == room)
+	return used
+}
+
+// received notes that bytes came, and whether they took all the room there was.
+func (s *slot) received(once, full bool) {
+	s.flags &^= hungry
+	// What was not filled has emptied the socket, and the next byte is an edge. An
+	// end of file that was announced is no further edge, and neither are bytes
+	// behind an urgent one.
+	if !full && !s.has(hangup) {
+		s.flags &^= readable
+	}
+	if once {
+		s.flags &^= recvArmed
+	}
+}
+
+// bytes is a completion with n bytes, whose block is to be put in.
+func (s *slot) bytes(at uint32, final bool, n int) aio.Completion {
+	return aio.Completion{Token: aio.Token{Slot: at, Gen: s.gen}, Kind: aio.Recv, First: true, Final: final, Res: int32(n)}
+}
+
+// recvEnded settles a receive that has brought nothing.
+func (s *slot) recvEnded(at uint32, errno syscall.Errno, c *aio.Completion) int {
 	if errno == unix.EAGAIN {
 		s.flags &^= readable
-		return false
+		return 0
 	}
 	// The end, or an error: it stays readable, so that a Recv after it ends too.
 	s.flags &^= recvArmed
@@ -51,16 +111,16 @@ func (e *Engine) recv(s *slot, at uint32, c *aio.Completion) bool {
 		Token: aio.Token{Slot: at, Gen: s.gen}, Kind: aio.Recv,
 		First: true, Final: true, Res: -int32(errno),
 	}
-	return true
+	return 1
 }
 
 // recvStarved ends a Recv that found no block, or lets it wait on when its party
 // was told already.
-func (e *Engine) recvStarved(s *slot, at uint32, c *aio.Completion) bool {
+func (e *Engine) recvStarved(s *slot, at uint32, c *aio.Completion) int {
 	e.starvedAt = e.blocksInUse()
 	if s.has(hungry) {
 		e.starve(s, at)
-		return false
+		return 0
 	}
 	e.stats.Starved++
 	s.flags |= hungry
@@ -69,7 +129,7 @@ func (e *Engine) recvStarved(s *slot, at uint32, c *aio.Completion) bool {
 		Token: aio.Token{Slot: at, Gen: s.gen}, Kind: aio.Recv,
 		First: true, Final: true, Res: -int32(unix.ENOBUFS),
 	}
-	return true
+	return 1
 }
 
 // starve makes s wait for blocks.
@@ -114,6 +174,21 @@ func (e *Engine) feedAll() {
 		}
 	}
 	e.starved = e.starved[:0]
+}
+
+// recvmsg receives into the array in shm without waiting.
+func (e *Engine) recvmsg(fd int32) (int, syscall.Errno) {
+	for {
+		// The header, the array and the blocks are mapped memory.
+		n, _, errno := syscall.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&e.shm.hdr)), unix.MSG_DONTWAIT)
+		switch errno {
+		case 0:
+			return int(n), 0
+		case unix.EINTR:
+			continue
+		}
+		return 0, errno
+	}
 }
 
 // recvfrom is recv(2) without waiting.

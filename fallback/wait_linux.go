@@ -197,19 +197,19 @@ func (e *Engine) collect(done []aio.Completion) (n int) {
 
 // serve receives and accepts by turns, one block or some connections a turn.
 func (e *Engine) serve(done []aio.Completion) (n int) {
-	done = done[:min(len(done), e.cfg.Batch)]
-	for bytes := 0; e.ready.size > 0 && n < len(done) && bytes < e.cfg.BatchBytes; {
+	most := min(len(done), e.cfg.Batch)
+	for bytes := 0; e.ready.size > 0 && n < most && bytes < e.cfg.BatchBytes; {
 		at := e.ready.pop()
 		s := e.slots.At(at)
 		s.flags &^= queued
 		switch {
 		case s.has(recvArmed | readable):
-			if e.recv(s, at, &done[n]) {
+			for k := e.recv(s, at, done[n:]); k > 0; k-- {
 				bytes += max(0, int(done[n].Res))
 				n++
 			}
 		case s.has(acceptArmed | readable):
-			n += e.accept(s, at, done[n:])
+			n += e.accept(s, at, done[n:most])
 		}
 	}
 	return n

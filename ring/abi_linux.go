@@ -8,6 +8,7 @@ const (
 	opPollAdd       = 6
 	opPollRemove    = 7
 	opSendmsg       = 9
+	opRecvmsg       = 10
 	opTimeout       = 11
 	opTimeoutRemove = 12
 	opAccept        = 13

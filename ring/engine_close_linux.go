@@ -63,6 +63,8 @@ func (e *Engine) discard() {
 				b := e.recv[group%recvGroups].take(id)
 				b.Release()
 			}
+		case kindRecvWide:
+			e.wide.put(wideOf(c))
 		case aio.Accept:
 			if c.Res >= 0 {
 				_ = unix.Close(int(c.Res))

@@ -16,7 +16,8 @@ import (
 
 // Kinds of our own, beside those of aio, in the user data of entries.
 const (
-	kindSendOpt aio.Kind = 12 + iota // the batch is an index into optimisticSends.list
+	kindRecvWide aio.Kind = 11 + iota // the batch is an index into wideRecvs.list
+	kindSendOpt                       // the batch is an index into optimisticSends.list
 	kindWake
 	kindAlarm
 	kindIgnore // what has no completion: cancel and close, when they fail
@@ -43,6 +44,7 @@ type Engine struct {
 	stats aio.Stats
 	wake  waker
 	recv  [recvGroups]recvBuffers
+	wide  wideRecvs
 	sends optimisticSends
 	polls polls
 	alarm alarm
@@ -135,6 +137,7 @@ func (e *Engine) open(cfg EngineConfig) (err error) {
 	if e.arena, err = newArena(); err != nil {
 		return err
 	}
+	e.wide.pool = cfg.Pool
 	if err := e.wake.open(); err != nil {
 		return err
 	}
@@ -214,6 +217,9 @@ func (e *Engine) submitCancel(op *aio.Op) {
 	batch := uint16(0)
 	switch op.Target {
 	case aio.Recv:
+		if e.cancelWide(op.Token) {
+			return
+		}
 		batch = uint16(e.slots.At(op.Token.Slot).group)
 		if e.recv[batch].unstarve(op.Token) {
 			e.answers.push(CQE{UserData: op.Token.Pack(aio.Recv, batch), Res: -int32(unix.ECANCELED)})
@@ -226,8 +232,13 @@ func (e *Engine) submitCancel(op *aio.Op) {
 	case aio.Poll:
 		batch = e.cancelPoll(op.Token)
 	}
+	e.cancelData(op.Token.Pack(op.Target, batch))
+}
+
+// cancelData cancels what has this user data.
+func (e *Engine) cancelData(data uint64) {
 	if s := e.entry(); s != nil {
-		s.PrepCancel(op.Token.Pack(op.Target, batch), 0)
+		s.PrepCancel(data, 0)
 		s.UserData, s.Flags = aio.Token{}.Pack(kindIgnore, 0), SQECQESkipSuccess
 	}
 }

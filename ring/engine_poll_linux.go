@@ -109,10 +109,7 @@ func (e *Engine) pollOn() {
 		e.inflight++
 	}
 	for _, data := range e.polls.over {
-		if s := e.entry(); s != nil {
-			s.PrepCancel(data, 0)
-			s.UserData, s.Flags = aio.Token{}.Pack(kindIgnore, 0), SQECQESkipSuccess
-		}
+		e.cancelData(data)
 	}
 	e.polls.again, e.polls.over = e.polls.again[:0], e.polls.over[:0]
 }

@@ -162,19 +162,28 @@ func (r *recvBuffers) close() error {
 
 // submitRecv arms a receive, or lets it wait for blocks.
 func (e *Engine) submitRecv(op *aio.Op) {
-	slot, r := e.slots.At(op.Token.Slot), &e.recv[small]
+	r := &e.recv[small]
 	once := op.Flags&(aio.Bulk|aio.Once) != 0
 	if op.Flags&aio.Bulk != 0 {
 		r = &e.recv[bulk]
 	}
+	if op.Flags&aio.Wide != 0 && !r.starving && e.submitWide(op) {
+		return
+	}
+	e.awaitRecv(op.Token, op.FD, r, once)
+}
+
+// awaitRecv arms a receive that waits for bytes, and before that for blocks.
+func (e *Engine) awaitRecv(t aio.Token, fd int32, r *recvBuffers, once bool) {
+	slot := e.slots.At(t.Slot)
 	slot.group = uint8(r.group)
 	r.used = true
 	if r.starving {
-		r.queue(starvedRecv{op.Token, op.FD, once}, slot.fed)
+		r.queue(starvedRecv{t, fd, once}, slot.fed)
 		slot.fed = false
 		return
 	}
-	e.armRecv(op.Token, op.FD, r.group, once)
+	e.armRecv(t, fd, r.group, once)
 }
 
 func (e *Engine) armRecv(t aio.Token, fd int32, group uint16, once bool) {

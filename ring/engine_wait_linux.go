@@ -157,7 +157,7 @@ func (e *Engine) scan() {
 		case aio.Send:
 			e.answers.sends++
 			e.countSend(c)
-		case aio.Recv, aio.Accept, aio.Poll, kindWake, kindAlarm:
+		case aio.Recv, kindRecvWide, aio.Accept, aio.Poll, kindWake, kindAlarm:
 			if !c.More() {
 				e.inflight--
 			}
@@ -206,12 +206,18 @@ func (e *Engine) tell(done []aio.Completion) (n int) {
 		m, total = e.tellAnsweredSends(done, total)
 	}
 	used := 0
+answers:
 	for ; used < total && (two || m < len(done)); used++ {
 		c := e.answer(used)
 		switch kind := kindOf(c); kind {
 		case aio.Recv, aio.Accept:
 			e.complete(&done[m], c)
 			m++
+		case kindRecvWide:
+			k, all := e.completeWide(done[m:], c)
+			if m += k; !all {
+				break answers // done is full: the rest next time.
+			}
 		case aio.Poll:
 			if e.completePoll(&done[m], c) {
 				m++
@@ -224,6 +230,7 @@ func (e *Engine) tell(done []aio.Completion) (n int) {
 	}
 	e.consume(used)
 	e.pollOn()
+	e.wideOn()
 	return n + m
 }
 
@@ -238,6 +245,8 @@ func (e *Engine) tellAnsweredSends(done []aio.Completion, total int) (n, looked 
 			e.answers.sends--
 			n++
 			fits--
+		case kindRecvWide:
+			fits -= e.wide.left(c)
 		case aio.Recv, aio.Accept, aio.Poll:
 			fits--
 		}

@@ -55,6 +55,14 @@ func (s *SQE) PrepRecvMultishot(fd int32, group uint16, msgFlags uint32) {
 	s.BufIndex = group
 }
 
+// PrepRecvmsg receives into what msg describes: recvmsg(2). The kernel copies the
+// array of msg while it submits, and writes to msg and to what it points to until
+// the completion.
+func (s *SQE) PrepRecvmsg(fd int32, msg *unix.Msghdr, msgFlags uint32) {
+	s.prep(opRecvmsg, fd, uint64(uintptr(unsafe.Pointer(msg))), 1, 0)
+	s.OpFlags = msgFlags
+}
+
 // PrepSend sends b: send(2).
 func (s *SQE) PrepSend(fd int32, b []byte, msgFlags uint32) {
 	s.prep(opSend, fd, address(b), uint32(len(b)), 0)

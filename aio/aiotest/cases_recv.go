@@ -64,6 +64,42 @@ func caseRecvOnce(r *rig) {
 	}
 }
 
+// caseRecvWide: a receive of some blocks brings what there is, as far as they go,
+// and ends; what is there already comes with few of them.
+func caseRecvWide(r *rig) {
+	p := r.connect()
+	p.asks = aio.Bulk | aio.Wide
+	const blocks = 3*aio.WideBlocks + 1
+	data := r.random((blocks-1)*blockSize + 1)
+	p.feed = bytes.Clone(data)
+	for len(p.feed) > 0 { // A socket may take less than all of it.
+		before := len(p.feed)
+		p.pumpFeed()
+		if len(p.feed) == before {
+			break
+		}
+	}
+	ready := (len(data) - len(p.feed)) / blockSize
+	p.recv()
+	r.until("what was there", func() bool { return len(p.in) >= ready*blockSize })
+	if most := ready/aio.WideBlocks + 3; r.e.Caps().Engine != "fake" && p.recvs > most {
+		r.t.Errorf("%d blocks took %d receives, want %d at the most", ready, p.recvs, most)
+	}
+	r.until("all bytes", func() bool { return len(p.in) >= len(data) })
+	if !bytes.Equal(p.in, data) {
+		r.t.Error("the bytes received differ from those sent")
+	}
+	// It waits, and what comes then is told with the end of file behind it.
+	r.turns(3)
+	p.feed = []byte("last words")
+	p.pumpFeed()
+	p.far.closeWrite()
+	r.until("end of file", func() bool { return p.eof && !p.armed })
+	if !bytes.HasSuffix(p.in, []byte("last words")) {
+		r.t.Error("the last bytes are missing")
+	}
+}
+
 // caseHalfClose: each direction ends by itself.
 func caseHalfClose(r *rig) {
 	p := r.connect()

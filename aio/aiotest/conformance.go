@@ -22,10 +22,11 @@ type conformanceCase struct {
 	run  func(r *rig)
 	few  bool // with a pool of fewBytes
 	tcp  bool // not on socket pairs, which know no reset
+	wide bool // also with receives of several blocks
 }
 
 var conformance = []conformanceCase{
-	{name: "order of bytes", run: caseOrder},
+	{name: "order of bytes", run: caseOrder, wide: true},
 	{name: "short send and its rest", run: caseShortSend},
 	{name: "most elements", run: caseMaxOut},
 	{name: "one byte a send", run: caseOneByte},
@@ -34,31 +35,32 @@ var conformance = []conformanceCase{
 	{name: "try", run: caseTry},
 	{name: "cancel of a send", run: caseCancelSend},
 	{name: "send after the peer went", run: caseSendToNobody},
-	{name: "bytes before the end of file", run: caseEOF},
+	{name: "bytes before the end of file", run: caseEOF, wide: true},
 	{name: "one block at a time", run: caseRecvOnce},
-	{name: "half-close", run: caseHalfClose},
-	{name: "reset", run: caseReset, tcp: true},
-	{name: "pause loses nothing", run: casePause},
-	{name: "cancel of nothing", run: caseCancelNothing},
-	{name: "out of buffers", run: caseOutOfBuffers, few: true},
-	{name: "starved among many", run: caseStarvedMany, few: true},
-	{name: "fair", run: caseFair},
-	{name: "done of length one", run: caseDoneOne},
-	{name: "many at once", run: caseMany},
+	{name: "some blocks at a time", run: caseRecvWide},
+	{name: "half-close", run: caseHalfClose, wide: true},
+	{name: "reset", run: caseReset, tcp: true, wide: true},
+	{name: "pause loses nothing", run: casePause, wide: true},
+	{name: "cancel of nothing", run: caseCancelNothing, wide: true},
+	{name: "out of buffers", run: caseOutOfBuffers, few: true, wide: true},
+	{name: "starved among many", run: caseStarvedMany, few: true, wide: true},
+	{name: "fair", run: caseFair, wide: true},
+	{name: "done of length one", run: caseDoneOne, wide: true},
+	{name: "many at once", run: caseMany, wide: true},
 	{name: "wake", run: caseWake},
 	{name: "many wakes", run: caseManyWakes},
 	{name: "timeout", run: caseTimeout},
 	{name: "ends of waits", run: caseWaitEnds},
-	{name: "close with operations in flight", run: caseCloseInFlight},
-	{name: "close of the engine", run: caseCloseEngine},
-	{name: "forget", run: caseForget},
-	{name: "a slot used again", run: caseSlotAgain},
+	{name: "close with operations in flight", run: caseCloseInFlight, wide: true},
+	{name: "close of the engine", run: caseCloseEngine, wide: true},
+	{name: "forget", run: caseForget, wide: true},
+	{name: "a slot used again", run: caseSlotAgain, wide: true},
 	{name: "accept", run: caseAccept},
 	{name: "accept without descriptors", run: caseAcceptNoFD},
 	{name: "cancel of accept", run: caseCancelAccept},
 	{name: "poll", run: casePoll},
 	{name: "poll of a half-closed connection", run: casePollHalfClosed},
-	{name: "poll beside a receive and a send", run: casePollBeside},
+	{name: "poll beside a receive and a send", run: casePollBeside, wide: true},
 	{name: "cancel of a poll", run: casePollCancel},
 	{name: "poll of a dead connection", run: casePollReset, tcp: true},
 	{name: "poll of a listener", run: casePollListener},
@@ -83,7 +85,10 @@ func TestEngine(t *testing.T, open func(tb testing.TB, pool *buf.Pool) aio.Engin
 			if c.tcp && n.name() == "unix" {
 				continue
 			}
-			t.Run(n.name()+"/"+c.name, func(t *testing.T) { runCase(t, c, n, open) })
+			t.Run(n.name()+"/"+c.name, func(t *testing.T) { runCase(t, c, n, 0, open) })
+			if c.wide {
+				t.Run(n.name()+"/"+c.name+", wide", func(t *testing.T) { runCase(t, c, n, aio.Bulk|aio.Wide, open) })
+			}
 		}
 	}
 }
@@ -99,7 +104,7 @@ func isFake(t *testing.T, open func(tb testing.TB, pool *buf.Pool) aio.Engine) (
 	return is
 }
 
-func runCase(t *testing.T, c conformanceCase, n network, open func(tb testing.TB, pool *buf.Pool) aio.Engine) {
+func runCase(t *testing.T, c conformanceCase, n network, asks aio.Flags, open func(tb testing.TB, pool *buf.Pool) aio.Engine) {
 	limit := mostBytes
 	if c.few {
 		limit = fewBytes
@@ -109,6 +114,7 @@ func runCase(t *testing.T, c conformanceCase, n network, open func(tb testing.TB
 			n = fakeNet{f}
 		}
 		r := newRig(t, e, pool, n)
+		r.asks = asks
 		c.run(r)
 		r.end()
 	})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/buf"
 )
 
 // Wait implements aio.Engine. It never blocks.
@@ -230,9 +231,17 @@ func (f *Fake) recvSome(o *op, c *aio.Completion) bool {
 	}
 	b.Append(s.in[:n])
 	s.in = s.in[n:]
-	*c = o.completion(int32(n), true, o.Flags&(aio.Bulk|aio.Once) != 0 || f.chance(f.cfg.FinalRecv))
+	*c = o.completion(int32(n), true, f.endsWith(o, &b) || f.chance(f.cfg.FinalRecv))
 	c.In = b.Take()
 	return true
+}
+
+// endsWith reports whether o ends with this block: the only one it may bring, the
+// last one, or one that was not filled.
+func (f *Fake) endsWith(o *op, b *buf.Buf) bool {
+	o.blocks++
+	return o.Flags&aio.Once != 0 || o.Flags&aio.Bulk != 0 &&
+		(len(b.Room()) > 0 || len(o.sock.in) == 0 || o.Flags&aio.Wide == 0 || o.blocks == aio.WideBlocks)
 }
 
 // deliverAccept tells at most four completions of o.

@@ -47,6 +47,7 @@ type op struct {
 	hold      int      // Waits that pass before anything is told
 	result    int32    // Send: what the first completion tells
 	performed bool     // Send: result is known
+	blocks    int      // Recv: it has brought
 	told      bool     // Send: the first completion was delivered
 	polled    bool     // Send with PollFirst: whether to be late was decided
 	cancelled bool

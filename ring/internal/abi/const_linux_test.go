@@ -26,6 +26,7 @@ var numbers = []number{
 	{"IORING_OP_POLL_ADD", 6, "opPollAdd", "OpPollAdd"},
 	{"IORING_OP_POLL_REMOVE", 7, "opPollRemove", "OpPollRemove"},
 	{"IORING_OP_SENDMSG", 9, "opSendmsg", "OpSendmsg"},
+	{"IORING_OP_RECVMSG", 10, "opRecvmsg", "OpRecvmsg"},
 	{"IORING_OP_TIMEOUT", 11, "opTimeout", "OpTimeout"},
 	{"IORING_OP_TIMEOUT_REMOVE", 12, "opTimeoutRemove", "OpTimeoutRemove"},
 	{"IORING_OP_ACCEPT", 13, "opAccept", "OpAccept"},

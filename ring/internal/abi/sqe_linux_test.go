@@ -148,6 +148,10 @@ func networkPreps(o *objects) []prep {
 			wire{"opcode": 9, "fd": fd, "addr": msg, "len": 1, "msg_flags": waitall},
 			func(e *entry) { e.PrepareSendMsg(fd, (*syscall.Msghdr)(unsafe.Pointer(&o.msg)), waitall) }, nil,
 			fmt.Sprintf("io_uring_prep_sendmsg(sqe, %d, (void *)%#x, %d)", fd, msg, waitall)},
+		{"Recvmsg", func(s *ring.SQE) { s.PrepRecvmsg(fd, &o.msg, unix.MSG_DONTWAIT) },
+			wire{"opcode": 10, "fd": fd, "addr": msg, "len": 1, "msg_flags": unix.MSG_DONTWAIT},
+			func(e *entry) { e.PrepareRecvMsg(fd, (*syscall.Msghdr)(unsafe.Pointer(&o.msg)), unix.MSG_DONTWAIT) }, nil,
+			fmt.Sprintf("io_uring_prep_recvmsg(sqe, %d, (void *)%#x, %d)", fd, msg, unix.MSG_DONTWAIT)},
 		// giouring takes a pointer to a Go interface, and hands that on.
 		{"Connect", func(s *ring.SQE) { s.PrepConnect(fd, &o.name, 28) },
 			wire{"opcode": 16, "fd": fd, "addr": name, "addr2": 28},

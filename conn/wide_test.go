@@ -1,0 +1,119 @@
+package conn_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/reactor"
+)
+
+// mostAtOnce is what a receive of several blocks brings at the most.
+const mostAtOnce = aio.WideBlocks * reactor.BulkBlock
+
+// TestWide holds when a receive may bring several blocks: while the peer fills
+// them, and only if so much fits into whatever may stop reading.
+func TestWide(t *testing.T) {
+	plenty := marks(1<<20, 0, 1<<20)
+	tight := marks(mostAtOnce-1, 0, 1<<20)
+	kept := plenty
+	kept.RecvLimit = mostAtOnce - 1
+	short := plenty
+	short.Budget = conn.NewBudget(mostAtOnce-1, conn.BudgetReject)
+	for _, tc := range []struct {
+		name  string
+		cfg   conn.Config
+		with  func(c *conn.Conn)
+		piece int
+		want  bool
+	}{
+		{"much", plenty, nil, 1 << 20, true},
+		{"blocks", plenty, nil, reactor.BulkBlock, true},
+		{"less than a block", plenty, nil, reactor.BulkBlock - 1, false},
+		{"marks", tight, nil, 1 << 20, false},
+		{"RecvLimit", kept, nil, 1 << 20, false},
+		{"budget", short, nil, 1 << 20, false},
+		{"bridge", plenty, func(c *conn.Conn) { _, _ = c.NetConn() }, 1 << 20, false},
+	} {
+		t.Run(name("%s", tc.name), func(t *testing.T) {
+			r := newRig(t, 1<<20, tc.cfg, nil)
+			wide := false
+			r.calls.onRecv = func(op *aio.Op) { wide = wide || op.Flags&aio.Wide != 0 }
+			if tc.with != nil {
+				r.do(tc.with)
+			}
+			for range 4 {
+				r.peer.Feed(make([]byte, tc.piece))
+				r.turns(8)
+			}
+			if wide != tc.want {
+				t.Errorf("wide receives: %v, want %v", wide, tc.want)
+			}
+			r.c.Abort()
+			r.settle("close", r.isClosed)
+			r.finish()
+		})
+	}
+}
+
+// TestWideUntilFull holds that an echo whose peer stops reading keeps no more than one
+// block behind its queue, however much a receive had brought before.
+func TestWideUntilFull(t *testing.T) {
+	const high = 5 * reactor.BulkBlock
+	cfg := marks(high, 0, high)
+	cfg.PauseOnFull = true
+	r := newRig(t, 2*mostAtOnce, cfg, func(r *rig) {
+		r.onData = func(c *conn.Conn, in *buf.Buf) { c.Send(in) }
+	})
+	wide := 0
+	r.calls.onRecv = func(op *aio.Op) {
+		if op.Flags&aio.Wide != 0 {
+			if wide++; r.c.Pending()+mostAtOnce > high {
+				t.Errorf("a wide receive with %d bytes pending", r.c.Pending())
+			}
+		}
+	}
+	r.peer.Feed(make([]byte, 4<<20))
+	r.turns(50)
+	if wide == 0 || !r.c.ReadPaused() {
+		t.Errorf("%d wide receives, paused: %v", wide, r.c.ReadPaused())
+	}
+	if n := r.bulk.InUse(); n > high/reactor.BulkBlock+2 {
+		t.Errorf("%d large blocks are held with marks of %d", n, high/reactor.BulkBlock)
+	}
+	r.peer.AutoRead(true)
+	r.settle("the echo", func() bool { return len(r.peer.Received()) == 4<<20 })
+	r.gone()
+}
+
+// TestWidePipe holds that a Pipe receives no more at once than fits the far queue.
+func TestWidePipe(t *testing.T) {
+	for _, tc := range []struct {
+		high int
+		want bool
+	}{{mostAtOnce, true}, {mostAtOnce - 1, false}} {
+		a := newRig(t, 1<<20, marks(1<<20, 0, 1<<20), nil)
+		cfg := marks(tc.high, 0, tc.high)
+		cfg.CloseTimeout = time.Hour
+		b := a.second(cfg, nil)
+		b.peer.AutoRead(true)
+		wide := false
+		a.calls.onRecv = func(op *aio.Op) { wide = wide || op.Flags&aio.Wide != 0 }
+		a.do(func(c *conn.Conn) {
+			if _, err := conn.Pipe(c, b.c, conn.PipeConfig{}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		a.peer.Feed(make([]byte, 2<<20))
+		a.settle("all bytes", func() bool { return len(b.peer.Received()) == 2<<20 })
+		if wide != tc.want {
+			t.Errorf("wide receives into a queue of %d bytes: %v, want %v", tc.high, wide, tc.want)
+		}
+		a.c.Abort()
+		b.c.Abort()
+		a.settle("close", func() bool { return a.isClosed() && b.isClosed() })
+		a.finish()
+	}
+}

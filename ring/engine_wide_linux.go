@@ -1,0 +1,202 @@
+//go:build amd64 || arm64 || loong64 || ppc64le || riscv64
+
+package ring
+
+import (
+	"slices"
+
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/buf"
+	"golang.org/x/sys/unix"
+)
+
+// wideRecvs are receives into several blocks at once. One is a poll until the socket
+// has something, and then a recvmsg(2) that is decided while it is submitted, so that
+// blocks are bought only when there is something to put into them.
+type wideRecvs struct {
+	pool *buf.Pool
+	list []wideRecv
+	free []uint16 // of list
+	next []uint16 // to submit, when all answers are told
+}
+
+type wideRecv struct {
+	token     aio.Token
+	fd        int32
+	state     wideState
+	cancelled bool  // by the party: it must not poll again
+	told      uint8 // blocks before this one were told
+	blocks    [aio.WideBlocks]buf.Buf
+}
+
+type wideState uint8
+
+const (
+	wideFree wideState = iota
+	widePolls
+	wideReceives
+)
+
+// get returns the place of a new one, or false when the batch field of the user data
+// has no number left.
+func (w *wideRecvs) get(t aio.Token, fd int32) (i uint16, ok bool) {
+	switch n := len(w.free); {
+	case n > 0:
+		i = w.free[n-1]
+		w.free = w.free[:n-1]
+	case len(w.list) > aio.BatchMask:
+		return 0, false
+	default:
+		i = uint16(len(w.list))
+		w.list = append(w.list, wideRecv{})
+	}
+	w.list[i] = wideRecv{token: t, fd: fd, state: widePolls}
+	return i, true
+}
+
+// put gives i back, and its blocks.
+func (w *wideRecvs) put(i uint16) {
+	r := &w.list[i]
+	for b := range r.blocks {
+		r.blocks[b].Release()
+	}
+	r.state = wideFree
+	w.free = append(w.free, i)
+}
+
+// find returns the place of the one that t has.
+func (w *wideRecvs) find(t aio.Token) (i uint16, ok bool) {
+	at := slices.IndexFunc(w.list, func(r wideRecv) bool { return r.state != wideFree && r.token == t })
+	return uint16(at), at >= 0
+}
+
+// left returns how many completions the answer c is still good for.
+func (w *wideRecvs) left(c *CQE) int {
+	return max(1, w.blocks(c.Res)-int(w.list[wideOf(c)].told))
+}
+
+// blocks returns how many blocks n bytes have filled.
+func (w *wideRecvs) blocks(n int32) int {
+	size := w.pool.BlockSize()
+	return max(0, (int(n)+size-1)/size)
+}
+
+func wideOf(c *CQE) uint16 {
+	_, _, i := aio.Unpack(c.UserData)
+	return i
+}
+
+// submitWide submits op as a wide receive, and reports whether that can be.
+func (e *Engine) submitWide(op *aio.Op) bool {
+	i, ok := e.wide.get(op.Token, op.FD)
+	switch {
+	case !ok:
+	case e.slots.At(op.Token.Slot).empty && e.pollWide(i), e.recvWide(i):
+		return true
+	default:
+		e.wide.put(i)
+	}
+	return false
+}
+
+// pollWide waits until there is something to receive.
+func (e *Engine) pollWide(i uint16) bool {
+	s := e.entry()
+	if s == nil {
+		return false
+	}
+	r := &e.wide.list[i]
+	r.state = widePolls
+	s.PrepPollAdd(r.fd, unix.POLLIN|unix.POLLRDHUP)
+	s.UserData = r.token.Pack(kindRecvWide, i)
+	e.inflight++
+	return true
+}
+
+// recvWide receives what there is.
+func (e *Engine) recvWide(i uint16) bool {
+	r := &e.wide.list[i]
+	var rooms [aio.WideBlocks][]byte
+	n := 0
+	for ; n < len(rooms); n++ {
+		if r.blocks[n] = e.wide.pool.Get(); r.blocks[n].IsZero() {
+			break
+		}
+		rooms[n] = r.blocks[n].Room()
+	}
+	s := e.sendEntry() // which has room for a message header beside it
+	if n == 0 || s == nil {
+		return false
+	}
+	msg, _ := e.arena.message(rooms[:n])
+	r.state = wideReceives
+	s.PrepRecvmsg(r.fd, msg, unix.MSG_DONTWAIT)
+	s.UserData = r.token.Pack(kindRecvWide, i)
+	e.inflight++
+	return true
+}
+
+// cancelWide cancels the wide receive of t, and reports whether there is one. What
+// is not a poll is decided when it is submitted, and there is nothing to cancel.
+func (e *Engine) cancelWide(t aio.Token) bool {
+	i, ok := e.wide.find(t)
+	if !ok {
+		return false
+	}
+	r := &e.wide.list[i]
+	r.cancelled = true
+	if r.state == widePolls {
+		e.cancelData(t.Pack(kindRecvWide, i))
+	}
+	return true
+}
+
+// completeWide tells the answer to a wide receive, as far as done has room, and
+// whether that was all.
+func (e *Engine) completeWide(done []aio.Completion, c *CQE) (n int, all bool) {
+	i := wideOf(c)
+	r := &e.wide.list[i]
+	slot := e.slots.At(r.token.Slot)
+	switch none := c.Res == -int32(unix.EAGAIN) || c.Res == -int32(unix.EINTR); {
+	case r.cancelled && (none || r.state == widePolls):
+		c.Res = -int32(unix.ECANCELED)
+	case none || r.state == widePolls && c.Res >= 0:
+		slot.empty = none
+		e.wide.next = append(e.wide.next, i)
+		return 0, true
+	}
+	used := e.wide.blocks(c.Res)
+	if used == 0 {
+		done[0] = aio.Completion{Token: r.token, Kind: aio.Recv, First: true, Final: true, Res: c.Res}
+		e.wide.put(i)
+		return 1, true
+	}
+	for ; n < len(done) && int(r.told) < used; n++ {
+		b := r.blocks[r.told].Take()
+		b.Extend(min(b.Cap(), int(c.Res)-int(r.told)*b.Cap()))
+		r.told++
+		done[n] = aio.Completion{Token: r.token, Kind: aio.Recv, First: true, Final: int(r.told) == used, Res: int32(b.Len()), In: b}
+	}
+	if int(r.told) < used {
+		return n, false
+	}
+	slot.fed, slot.empty = true, !c.SockNonempty()
+	e.wide.put(i)
+	return n, true
+}
+
+// wideOn goes on with those that have found something to receive, or nothing.
+func (e *Engine) wideOn() {
+	for _, i := range e.wide.next {
+		r := &e.wide.list[i]
+		for b := range r.blocks {
+			r.blocks[b].Release()
+		}
+		if e.slots.At(r.token.Slot).empty && e.pollWide(i) || e.recvWide(i) {
+			continue
+		}
+		e.wide.put(i)
+		e.awaitRecv(r.token, r.fd, &e.recv[bulk], true)
+	}
+	e.wide.next = e.wide.next[:0]
+}
