@@ -467,6 +467,9 @@ func TestList(t *testing.T) {
 		if entry.Name == "" || entry.How == "" || strings.Contains(entry.How, "\n") || len(entry.Protocols) < 2 {
 			t.Errorf("line %s", line)
 		}
+		if strings.HasPrefix(entry.Name, "c-") && entry.Error == "" && !strings.Contains(entry.How, "built by ") {
+			t.Errorf("nobody knows by what %s was built", entry.Name)
+		}
 		if entry.Error != "" {
 			t.Logf("%s: %s", entry.Name, entry.Error)
 		}

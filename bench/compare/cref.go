@@ -33,6 +33,7 @@ func reference(name, source, how string, args ...string) peer {
 		name:      name,
 		how:       how,
 		native:    true,
+		built:     compiler,
 		halfClose: answersAll,
 		check: func() error {
 			binary, err := compile(source)
@@ -64,6 +65,18 @@ func reference(name, source, how string, args ...string) peer {
 	}
 }
 
+// compiler names the one that is here.
+func compiler() string {
+	out, err := exec.Command("gcc", "--version").Output()
+	if err != nil {
+		return ""
+	}
+	return "built by " + firstLine(out) + " " + optimize
+}
+
+// optimize is the level of optimization: -O3 and -march=native have no loop here to work on.
+const optimize = "-O2"
+
 // compile returns the program made of a source, from the cache when it is there.
 func compile(source string) (string, error) {
 	gcc, err := exec.LookPath("gcc")
@@ -72,7 +85,7 @@ func compile(source string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), compileLimit)
 	defer cancel()
-	flags := []string{"-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-pthread"}
+	flags := []string{"-std=c11", "-D_GNU_SOURCE", optimize, "-Wall", "-Wextra", "-pthread"}
 	libs := []string{}
 	if source == "uring.c" {
 		probe := exec.CommandContext(ctx, gcc, "-E", "-xc", "-")

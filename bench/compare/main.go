@@ -94,6 +94,9 @@ func printList(w io.Writer) error {
 			How       string   `json:"how"`
 			Error     string   `json:"error"`
 		}{p.name, p.speaks(), p.how, ""}
+		if p.built != nil {
+			line.How = strings.TrimSuffix(line.How+"; "+p.built(), "; ")
+		}
 		if p.check != nil {
 			if err := p.check(); err != nil {
 				line.Error = err.Error()

@@ -8,6 +8,7 @@ type peer struct {
 	how    string                 // how it is set up and why that is its best, one line
 	serve  func(cfg config) error // returns only when it fails
 	check  func() error           // why it is not available here, with the cure; nil = always is
+	built  func() string          // by what it was built here, where that is not this module; nil = by this module
 	native bool                   // replaces this process and minds its end itself
 	// halfClose is how much of an answer is sure to reach a client that shut its
 	// sending side down at once: all of it, or only what the socket takes at once, or nothing.
