@@ -291,6 +291,9 @@ func TestPlan(t *testing.T) {
 	if q := newPlan(list, three, 10*time.Hour, 5); q.rounds != 5 || q.window != mostWindow {
 		t.Errorf("in ten hours: %+v", q)
 	}
+	if p.spare <= 0 || p.spare > p.total/4 {
+		t.Errorf("%v for what is disturbed, of %v", p.spare, p.total)
+	}
 	if p.warm < p.window/3-time.Millisecond || p.warm < leastWarm {
 		t.Errorf("%v of warm-up before %v", p.warm, p.window)
 	}

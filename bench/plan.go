@@ -22,6 +22,7 @@ type plan struct {
 	warm, window time.Duration
 	steps        int // measurements in all
 	total        time.Duration
+	spare        time.Duration // beyond it, for measurements that others disturbed
 }
 
 // fewRounds is below how many pairs nothing can be resolved.
@@ -82,6 +83,7 @@ func newPlan(list []scenario.Scenario, subjects func(scenario.Scenario) int, bud
 		p.window = min(max(p.window, leastWindow), mostWindow)
 		p.warm = warmUp(p.window)
 		p.total = fixed + time.Duration(measured)*(p.warm+p.window)
+		p.spare = p.total / 6
 		return p
 	}
 }

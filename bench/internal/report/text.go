@@ -87,7 +87,7 @@ func (r *Report) Warnings() []string {
 		all = append(all, fmt.Sprintf("A cgroup allows this process %.2g CPUs, and server and generator need two: they were stopped again and again, and no figure here is to be believed.", q))
 	}
 	if n := r.disturbed(); n > 0 {
-		all = append(all, fmt.Sprintf("In %d of %d measurements others had the generator's CPU for more than a fifth of the time, twice in a row; their figures are not to be believed.", n, len(r.Runs)))
+		all = append(all, fmt.Sprintf("In %d of %d measurements others had the generator's CPU for more than a fifth of the time; their figures are not to be believed.", n, len(r.Runs)))
 	}
 	for _, s := range r.Subjects {
 		if s.Error != "" {
