@@ -7,9 +7,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -233,6 +236,22 @@ func TestInterrupted(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "partial: it was interrupted") || strings.Contains(out.String(), "echo-1k-c64  ") {
 		t.Errorf("%s", &out)
+	}
+}
+
+// TestHangup has the terminal go away before anything was measured.
+func TestHangup(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "-run", "^idle-10k$", "-engines", "epoll", "-for", "1s", "-out", t.TempDir())
+	cmd.Env = append(os.Environ(), childEnv+"=1")
+	var once sync.Once // A second one would end it at once.
+	errs := &watcher{text: "about ", fn: func() { once.Do(func() { _ = cmd.Process.Signal(syscall.SIGHUP) }) }}
+	cmd.Stderr = struct{ io.Writer }{errs} // Without the ReadFrom of its buffer.
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(errs.String(), "bench: "+errNothing.Error()) {
+		t.Errorf("%v: %s", err, errs)
 	}
 }
 

@@ -14,6 +14,9 @@ func (b *bench) finish(out io.Writer) error {
 	if b.smoke {
 		return b.smoked(out, failures)
 	}
+	if len(b.report.Runs) == 0 && b.report.Partial != "" {
+		return errNothing
+	}
 	if len(b.report.Runs) == 0 {
 		return errors.New("nothing was measured")
 	}

@@ -64,7 +64,11 @@ var errUsage = errors.New("usage")
 func tool(args []string, out, errs io.Writer) int {
 	// Notified, so that the first Ctrl-C ends the run and not the program; the
 	// second ends the program, and with it those that it started.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // It is by nohup; else a terminal that goes leaves a report too.
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	go func() {
 		<-ctx.Done()

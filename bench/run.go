@@ -71,6 +71,9 @@ func (o *options) do(ctx context.Context, out, errs io.Writer) error {
 	return b.measureAll(ctx, out)
 }
 
+// errNothing is the answer to a Ctrl-C that comes early.
+var errNothing = errors.New("interrupted before anything was measured")
+
 // measureAll runs what was chosen, and reports what it gave, whole or not.
 func (b *bench) measureAll(ctx context.Context, out io.Writer) error {
 	if !b.smoke {
@@ -83,14 +86,16 @@ func (b *bench) measureAll(ctx context.Context, out io.Writer) error {
 	started, busy, own := time.Now(), host.Busy(), host.SelfCPU()
 	b.report = &report.Report{Version: report.Version, Started: started, Command: append([]string{"bench"}, b.args...),
 		Environment: host.Read(ctx, cmp.Or(b.root, ".")), Layout: b.layout()}
-	dir, err := os.MkdirTemp("", "penstock-bench-")
-	if err != nil {
-		return err
+	dir, err := "", error(nil)
+	if b.against != "" || b.compare {
+		if dir, err = os.MkdirTemp("", "penstock-bench-"); err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
 	err = b.choose(ctx, dir)
 	if ctx.Err() != nil {
-		return errors.New("interrupted before anything was measured")
+		return errNothing
 	}
 	if err != nil {
 		return err
