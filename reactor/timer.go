@@ -1,6 +1,7 @@
 package reactor
 
 import (
+	"math"
 	"math/bits"
 	"time"
 )
@@ -30,6 +31,9 @@ type Timer struct {
 	next  *Timer
 	prev  **Timer // what points here
 }
+
+// never is a tick that does not come.
+const never = math.MaxInt64
 
 // timers is a list in the order of arrival.
 type timers struct {
@@ -125,9 +129,7 @@ func (l *Loop) schedule(t *Timer, d time.Duration) {
 
 // arm puts t into the wheel, due at this time of the loop.
 func (l *Loop) arm(t *Timer, due time.Duration) {
-	if l.wheel.armed == 0 {
-		l.wheel.advance(tick(l.Now())) // nothing was armed, so nobody has turned it
-	}
+	l.wheel.advance(tick(l.Now())) // It is turned only when something may be due.
 	t.when = roundUp(due)
 	l.wheel.add(t)
 }
@@ -141,6 +143,7 @@ func tick(d time.Duration) int64 { return int64(d / time.Millisecond) }
 // wheel holds timers by the millisecond at which they are due.
 type wheel struct {
 	now     int64               // what was due up to here is in expired
+	due     int64               // when the next used slot begins, never if there is none
 	armed   int                 // timers in slots and in expired
 	used    [wheelLevels]uint64 // bit i: slot i may hold a timer
 	slots   [wheelLevels][wheelSlots]timers
@@ -148,12 +151,15 @@ type wheel struct {
 }
 
 func (w *wheel) add(t *Timer) {
-	w.armed++
-	w.place(t, max(t.when, w.now+1))
+	if w.armed++; w.armed == 1 {
+		w.due = never // Slots that are marked and empty are nothing to wait for.
+	}
+	w.due = min(w.due, w.place(t, max(t.when, w.now+1)))
 }
 
-// place puts t into the slot for tick at, on the level that resolves it.
-func (w *wheel) place(t *Timer, at int64) {
+// place puts t into the slot for tick at, on the level that resolves it, and
+// returns when that slot begins.
+func (w *wheel) place(t *Timer, at int64) int64 {
 	at = min(at, w.now+wheelReach) // What is farther is dealt out again then.
 	level := 0
 	if d := at - w.now; d >= wheelSlots {
@@ -162,6 +168,7 @@ func (w *wheel) place(t *Timer, at int64) {
 	slot := at >> (level * wheelBits) & (wheelSlots - 1)
 	w.slots[level][slot].push(t)
 	w.used[level] |= 1 << slot
+	return at >> (level * wheelBits) << (level * wheelBits)
 }
 
 func (w *wheel) remove(t *Timer) {
@@ -186,7 +193,7 @@ func (w *wheel) next() (at int64, ok bool) {
 	if w.expired.head != nil {
 		return w.now, true
 	}
-	return w.nextSlot()
+	return w.due, true
 }
 
 // nextSlot returns the tick at which the next used slot begins.
@@ -208,11 +215,13 @@ func (w *wheel) nextSlot() (at int64, ok bool) {
 
 // advance moves the wheel to tick now and collects what is due in expired.
 func (w *wheel) advance(now int64) {
-	for {
+	for w.due <= now {
 		at, ok := w.nextSlot()
-		if !ok || at > now {
-			w.now = max(w.now, now)
-			return
+		if !ok {
+			at = never
+		}
+		if w.due = at; at > now {
+			break
 		}
 		w.now = at
 		for level := wheelLevels - 1; level >= 0; level-- {
@@ -221,6 +230,7 @@ func (w *wheel) advance(now int64) {
 			}
 		}
 	}
+	w.now = max(w.now, now)
 }
 
 // deal empties a slot whose time has come: to expired, or to lower levels.
