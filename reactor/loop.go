@@ -62,9 +62,9 @@ type Loop struct {
 	wheel wheel
 	trim  Timer
 
-	// One turn. The cursors live here, so that a phase that a panic has
-	// interrupted goes on behind it.
-	done      [batch]aio.Completion
+	// One turn. The phase and the cursors live here, so that a turn that a panic
+	// has interrupted goes on behind it.
+	phase     phase
 	n, next   int
 	now       time.Duration
 	nowValid  bool
@@ -94,7 +94,20 @@ type Loop struct {
 	turns   uint64
 	posts   uint64
 	undone  uint64 // dones of Work whose party had gone
+
+	done [batch]aio.Completion // last, so that all else is close together
 }
+
+// phase is how far a turn has come.
+type phase uint8
+
+const (
+	dispatching phase = iota
+	expiring
+	delivering
+	deferring
+	flushing
+)
 
 // LoopConfig is what a Loop is made of. Only tests make one by hand.
 type LoopConfig struct {
@@ -214,23 +227,46 @@ func (l *Loop) Turn(limit time.Duration) error {
 	l.turns++
 	l.nowValid = false
 	l.n, l.next = n, 0
-	l.run((*Loop).dispatch)
-	if l.wheel.armed > 0 {
-		l.wheel.advance(tick(l.Now()))
-		l.expired = 0
-		l.run((*Loop).expire)
+	l.phase = dispatching
+	for !l.guarded((*Loop).work) { // Over the panics of handlers.
 	}
-	if l.box.waiting.Load() {
-		l.mail, l.mailNext = l.box.empty(l.mail), 0
-		l.posts += uint64(len(l.mail))
-		l.run((*Loop).deliver)
-	}
-	if len(l.later) > 0 {
-		l.running, l.later, l.runNext = l.later, l.running[:0], 0
-		l.run((*Loop).runDeferred)
-	}
-	l.run((*Loop).flush)
 	return nil
+}
+
+// work is what a turn does behind its wait, from the phase on that it has reached.
+// What begins a phase runs at the end of the one before, so it runs once.
+func (l *Loop) work() {
+	switch l.phase {
+	case dispatching:
+		l.dispatch()
+		if l.wheel.armed > 0 {
+			l.wheel.advance(tick(l.Now()))
+		}
+		l.expired = 0
+		l.phase = expiring
+		fallthrough
+	case expiring:
+		l.expire()
+		if l.box.waiting.Load() {
+			l.mail, l.mailNext = l.box.empty(l.mail), 0
+			l.posts += uint64(len(l.mail))
+		}
+		l.phase = delivering
+		fallthrough
+	case delivering:
+		l.deliver()
+		if len(l.later) > 0 {
+			l.running, l.later, l.runNext = l.later, l.running[:0], 0
+		}
+		l.phase = deferring
+		fallthrough
+	case deferring:
+		l.runDeferred()
+		l.phase = flushing
+		fallthrough
+	case flushing:
+		l.flush()
+	}
 }
 
 // wait waits for the engine, and before it sleeps looks again and again for as
@@ -276,12 +312,6 @@ func (l *Loop) patience(limit time.Duration) time.Duration {
 		}
 	}
 	return limit
-}
-
-// run runs a phase to its end, over the panics of handlers.
-func (l *Loop) run(phase func(*Loop)) {
-	for !l.guarded(phase) {
-	}
 }
 
 func (l *Loop) guarded(phase func(*Loop)) (done bool) {
@@ -335,8 +365,8 @@ func (l *Loop) expire() {
 		l.expired++
 		l.current = t.owner
 		t.fn()
+		l.current = nil
 	}
-	l.current = nil
 }
 
 func (l *Loop) deliver() {
@@ -344,10 +374,9 @@ func (l *Loop) deliver() {
 		fn := l.mail[l.mailNext]
 		l.mail[l.mailNext] = nil
 		l.mailNext++
-		l.current = nil
 		fn(l)
+		l.current = nil
 	}
-	l.current = nil
 }
 
 func (l *Loop) runDeferred() {
@@ -357,8 +386,8 @@ func (l *Loop) runDeferred() {
 		l.runNext++
 		l.current = t.owner
 		t.fn()
+		l.current = nil
 	}
-	l.current = nil
 }
 
 // flush lets the touched parties submit. Those that are touched meanwhile, by
