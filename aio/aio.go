@@ -237,6 +237,10 @@ type Engine interface {
 	// for the first completion; d < 0 waits without end, 0 not at all. It
 	// returns early, perhaps with none, when Wake is called. Completions of
 	// Send come before others of the same call.
+	// A d above 0 is kept in mind: when something came before it was over, then of
+	// the Waits without end that follow one ends with none, about when it is over or
+	// before, unless another d above 0 takes its place. So whoever has said once how
+	// long may go on without end, and looks at no clock until a Wait ends with none.
 	Wait(done []Completion, d time.Duration) (n int, err error)
 	// Wake makes the present or the next Wait return. Any goroutine may call it.
 	Wake()

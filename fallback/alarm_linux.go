@@ -17,6 +17,7 @@ type alarm struct {
 	began time.Time     // of the engine: times are since then
 	set   bool          // it was, and has not rung
 	at    time.Duration // when it rings at the latest
+	rung  bool          // it has, and no Wait has ended for it
 }
 
 // openAlarm makes the alarm. Where the system has no more descriptors, or none of

@@ -26,6 +26,12 @@ const (
 // A send that was taken whole and is not Prompt does not keep Wait from
 // sleeping: it is told with the next event or at the end of d.
 func (e *Engine) Wait(done []aio.Completion, d time.Duration) (int, error) {
+	if e.alarm.rung && d < 0 {
+		e.alarm.rung = false
+		return 0, nil
+	}
+	// Where there is no alarm, the next Wait is as if it had rung.
+	e.alarm.rung = e.alarm.rung && d == 0 || d > 0 && !e.alarm.ringWithin(d)
 	e.feedStarved(e.cfg.Batch / 2)
 	if e.busy() && e.skipped < skipMost {
 		e.skipped++
@@ -55,11 +61,17 @@ func (e *Engine) sleep(done []aio.Completion, d time.Duration) (int, error) {
 			e.feedAll()
 			n = e.collect(done)
 		}
-		if n > 0 || woken || d == 0 || err != nil {
+		switch {
+		case n > 0:
 			return n, err
-		}
-		if d > 0 {
+		case woken || d == 0 || err != nil:
+			return 0, err
+		case e.alarm.rung && d < 0:
+			e.alarm.rung = false
+			return 0, nil
+		case d > 0:
 			if left = d - time.Since(start); left <= 0 {
+				e.alarm.rung = false
 				return 0, nil
 			}
 		}
@@ -107,7 +119,7 @@ func (e *Engine) poll(d time.Duration, visible bool) (woken, interrupted bool, e
 			continue
 		}
 		if data == alarmData {
-			e.alarm.set = false
+			e.alarm.set, e.alarm.rung = false, true
 			continue
 		}
 		e.note(data, ev.Events)

@@ -66,6 +66,7 @@ type Loop struct {
 	// has interrupted goes on behind it.
 	phase     phase
 	n, next   int
+	alarm     int64 // the tick at which a Wait without end ends by itself; 0: none
 	now       time.Duration
 	nowValid  bool
 	expired   int // timers that ran
@@ -224,6 +225,9 @@ func (l *Loop) Turn(limit time.Duration) error {
 	if err != nil {
 		return err
 	}
+	if n == 0 {
+		l.alarm = 0 // This may have been it.
+	}
 	l.turns++
 	l.nowValid = false
 	l.n, l.next = n, 0
@@ -239,7 +243,7 @@ func (l *Loop) work() {
 	switch l.phase {
 	case dispatching:
 		l.dispatch()
-		if l.wheel.armed > 0 {
+		if l.wheel.armed > 0 && !l.alarmed() {
 			l.wheel.advance(tick(l.Now()))
 		}
 		l.expired = 0
@@ -297,21 +301,33 @@ func (l *Loop) wait(limit time.Duration) (n int, err error) {
 // that who posts from now on wakes the loop.
 func (l *Loop) patience(limit time.Duration) time.Duration {
 	if len(l.later) > 0 || len(l.dirty) > 0 {
-		return 0
+		limit = 0
 	}
-	if at, ok := l.wheel.next(); ok {
+	if limit >= 0 {
+		l.alarm = 0 // Only a wait without end ends for what an earlier one was given.
+	}
+	if at, ok := l.wheel.next(); ok && limit != 0 && !l.alarmed() {
 		d := max(0, time.Duration(at)*time.Millisecond-l.clock())
-		if limit < 0 || d < limit {
-			limit = d
+		if l.alarm = 0; limit < 0 || d < limit {
+			if limit = d; d > 0 {
+				l.alarm = at
+			}
 		}
 	}
 	if limit != 0 {
 		l.box.asleep.Store(true)
 		if l.box.waiting.Load() {
+			l.alarm = 0
 			return 0
 		}
 	}
 	return limit
+}
+
+// alarmed reports whether no timer is due and the engine ends a Wait before one is,
+// as it was asked to: then nobody has to look at the clock. Who spins looks anyway.
+func (l *Loop) alarmed() bool {
+	return l.alarm > 0 && l.alarm <= l.wheel.due && l.wheel.expired.head == nil && l.spin == 0
 }
 
 func (l *Loop) guarded(phase func(*Loop)) (done bool) {

@@ -24,7 +24,7 @@ type alarm struct {
 func (a *alarm) now() time.Duration { return time.Since(a.began) }
 
 // ringBy has the alarm ring at that time or before. It is false when the kernel
-// takes no entry for it.
+// takes no entry for it: then the next Wait is as if it had rung.
 func (e *Engine) ringBy(at time.Duration) bool {
 	a := &e.alarm
 	if a.set && a.at <= at {
@@ -32,6 +32,7 @@ func (e *Engine) ringBy(at time.Duration) bool {
 	}
 	s := e.entry()
 	if s == nil {
+		e.rung = true
 		return false
 	}
 	ts := e.ring.Timespec(max(1, at-a.now()))
@@ -50,7 +51,7 @@ func (e *Engine) ringBy(at time.Duration) bool {
 
 // rang is the answer to the alarm.
 func (e *Engine) rang(c *CQE) {
-	e.alarm.set = false
+	e.alarm.set, e.rung = false, true
 	if c.Res != -int32(unix.ETIME) && c.Res != -int32(unix.ECANCELED) && e.err == nil {
 		e.err = unix.Errno(-c.Res)
 	}

@@ -57,6 +57,7 @@ type Engine struct {
 	lent     int  // those of them that owe only the notification of a zero-copy send
 	prompt   bool // a send that is not submitted yet must not wait for an event
 	woken    bool // this Wait has seen a wake
+	rung     bool // the alarm has, and no Wait has ended for it
 	overflow bool // the kernel had to keep completions, and still does
 	err      error
 

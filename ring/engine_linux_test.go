@@ -221,7 +221,11 @@ func TestZeroCopyOnLoopback(t *testing.T) {
 	// A family that cannot gets an ordinary send.
 	u, _ := socketPair(t)
 	l.send(6, u, 1, aio.ZeroCopy|aio.Prompt, data[:10])
-	if cs := l.wait(-1); len(cs) != 1 || !cs[0].First || !cs[0].Final || cs[0].Res != 10 {
+	cs := l.wait(-1)
+	if len(cs) == 0 { // It ended for what an earlier wait was given.
+		cs = l.wait(-1)
+	}
+	if len(cs) != 1 || !cs[0].First || !cs[0].Final || cs[0].Res != 10 {
 		t.Errorf("zero copy on a unix socket: %+v", cs)
 	}
 }

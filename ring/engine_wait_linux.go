@@ -57,18 +57,20 @@ func (e *Engine) consume(n int) {
 
 // Wait implements aio.Engine.
 func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error) {
+	if e.rung && d < 0 {
+		e.rung = false
+		return 0, nil
+	}
 	var end time.Duration
 	if d > 0 {
 		end = e.alarm.now() + d
 	}
-	e.woken = false
+	e.woken, e.rung = false, e.rung && d == 0
 	e.refill()
 	e.armStarved()
 	for {
-		block := d != 0 && !e.prompt && !e.answered() && !e.holdsBlocks()
-		if block && d > 0 {
-			block = e.ringBy(end) && !e.answered() // It may have had to flush.
-		}
+		mayBlock := d < 0 || d > 0 && e.ringBy(end)
+		block := mayBlock && !e.prompt && !e.answered() && !e.holdsBlocks()
 		if block || !e.answered() || e.ring.Pending() > 0 || e.overflow {
 			e.enter(block, -1, noDeadline)
 		} else {
@@ -83,8 +85,12 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error)
 			return 0, err
 		case e.woken || d == 0:
 			return 0, nil
+		case e.rung && d < 0:
+			e.rung = false
+			return 0, nil
 		case d > 0:
 			// What came was nobody's, or time ran out.
+			e.rung = false
 			if e.alarm.now() >= end {
 				return 0, nil
 			}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/internal/testutil"
 )
 
 // caseWake: a wake ends the present wait, or the next one, and that one only.
@@ -92,6 +93,33 @@ func caseWaitEnds(r *rig) {
 		}
 		if took := time.Since(began); took < d && !woken && !fake {
 			r.t.Errorf("Wait(%v) took %v", d, took)
+		}
+	}
+}
+
+// caseWaitKept: what one wait was given ends a later one that has no end of its own,
+// though completions came before, and come still.
+func caseWaitKept(r *rig) {
+	p := r.connect()
+	p.recv()
+	r.turns(3)
+	hang := time.AfterFunc(testutil.Timeout(patience), r.e.Wake)
+	defer hang.Stop()
+	feed := func() {
+		p.feed = append(p.feed, "byte"...)
+		p.pump()
+	}
+	for _, given := range []time.Duration{5 * time.Millisecond, time.Millisecond, 20 * time.Millisecond, 2 * time.Millisecond} {
+		wakes := r.e.Stats().Wakes
+		feed()
+		for r.wait(given) == 0 { // Its bytes came late.
+			feed()
+		}
+		for feed(); r.wait(-1) > 0; {
+			feed()
+		}
+		if r.e.Stats().Wakes != wakes {
+			r.t.Fatalf("waits outlasted the %v of the one before them", given)
 		}
 	}
 }

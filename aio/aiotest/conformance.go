@@ -51,6 +51,7 @@ var conformance = []conformanceCase{
 	{name: "many wakes", run: caseManyWakes},
 	{name: "timeout", run: caseTimeout},
 	{name: "ends of waits", run: caseWaitEnds},
+	{name: "an end that is kept in mind", run: caseWaitKept},
 	{name: "close with operations in flight", run: caseCloseInFlight, wide: true},
 	{name: "close of the engine", run: caseCloseEngine, wide: true},
 	{name: "forget", run: caseForget, wide: true},

@@ -31,6 +31,7 @@ type Fake struct {
 	order  []*op     // the same in the order of one Wait
 	open   int
 	woken  atomic.Bool
+	rung   bool // an earlier Wait was given an end, which the next one stands for
 	closed bool
 	stats  aio.Stats
 }
