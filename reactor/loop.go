@@ -250,7 +250,9 @@ func (l *Loop) work() {
 		l.phase = expiring
 		fallthrough
 	case expiring:
-		l.expire()
+		if l.wheel.expired.head != nil {
+			l.expire()
+		}
 		if l.box.waiting.Load() {
 			l.mail, l.mailNext = l.box.empty(l.mail), 0
 			l.posts += uint64(len(l.mail))
@@ -258,14 +260,18 @@ func (l *Loop) work() {
 		l.phase = delivering
 		fallthrough
 	case delivering:
-		l.deliver()
+		if l.mailNext < len(l.mail) {
+			l.deliver()
+		}
 		if len(l.later) > 0 {
 			l.running, l.later, l.runNext = l.later, l.running[:0], 0
 		}
 		l.phase = deferring
 		fallthrough
 	case deferring:
-		l.runDeferred()
+		if l.runNext < len(l.running) {
+			l.runDeferred()
+		}
 		l.phase = flushing
 		fallthrough
 	case flushing:
@@ -306,7 +312,8 @@ func (l *Loop) patience(limit time.Duration) time.Duration {
 	if limit >= 0 {
 		l.alarm = 0 // Only a wait without end ends for what an earlier one was given.
 	}
-	if at, ok := l.wheel.next(); ok && limit != 0 && !l.alarmed() {
+	if limit != 0 && l.wheel.armed > 0 && !l.alarmed() {
+		at, _ := l.wheel.next()
 		d := max(0, time.Duration(at)*time.Millisecond-l.clock())
 		if l.alarm = 0; limit < 0 || d < limit {
 			if limit = d; d > 0 {

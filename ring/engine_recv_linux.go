@@ -68,6 +68,9 @@ func (r *recvBuffers) offered() int { return len(r.held) - len(r.free) }
 
 // refill offers blocks up to the target, with one store to the shared tail.
 func (r *recvBuffers) refill() {
+	if !r.used {
+		return
+	}
 	if r.grow {
 		r.grow = false
 		if !r.dry { // a ring that the pool cannot fill is long enough
@@ -75,7 +78,7 @@ func (r *recvBuffers) refill() {
 		}
 	}
 	n := r.target - r.offered()
-	if n <= 0 || !r.used {
+	if n <= 0 {
 		return
 	}
 	r.dry = false

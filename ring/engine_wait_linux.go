@@ -66,8 +66,10 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error)
 		end = e.alarm.now() + d
 	}
 	e.woken, e.rung = false, e.rung && d == 0
-	e.refill()
-	e.armStarved()
+	if e.recv[small].starving || e.recv[bulk].starving {
+		e.refill()
+		e.armStarved()
+	}
 	for {
 		mayBlock := d < 0 || d > 0 && e.ringBy(end)
 		block := mayBlock && !e.prompt && !e.answered() && !e.holdsBlocks()
@@ -235,8 +237,12 @@ answers:
 		}
 	}
 	e.consume(used)
-	e.pollOn()
-	e.wideOn()
+	if len(e.polls.again)+len(e.polls.over) > 0 {
+		e.pollOn()
+	}
+	if len(e.wide.next) > 0 {
+		e.wideOn()
+	}
 	return n + m
 }
 
