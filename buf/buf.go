@@ -87,9 +87,14 @@ func (b *Buf) Take() Buf {
 
 // Release ends the right; b becomes zero. Releasing the zero Buf does nothing.
 func (b *Buf) Release() {
-	if t := b.Take(); t.pool != nil {
-		t.pool.put(t.index, t.gen)
+	if b.pool != nil { // So short that it is no call: the loop releases what is mostly empty.
+		b.release()
 	}
+}
+
+func (b *Buf) release() {
+	t := b.Take()
+	t.pool.put(t.index, t.gen)
 }
 
 // Owner hears of the end of blocks, whoever holds them then.
