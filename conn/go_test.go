@@ -333,8 +333,8 @@ func TestSimGo(t *testing.T) {
 				return p.closes == 1
 			})
 		}
-		for w.runWork() {
-			w.turn()
+		for more := true; more; more = w.runWork() {
+			w.turn() // What ran last has posted that it has ended.
 		}
 		for _, p := range all {
 			if p.ran != p.asked || p.dones > p.ran || p.failed {
