@@ -154,3 +154,37 @@ func TestAllocsOfFullQueue(t *testing.T) {
 		}
 	})
 }
+
+// TestAllocsOfFanOut holds that a payload for many costs no memory for each of them.
+func TestAllocsOfFanOut(t *testing.T) {
+	if invariants.Enabled {
+		return
+	}
+	const many = 400 // More than a loop keeps queues for.
+	shared := buf.NewShared(make([]byte, 100))
+	defer shared.Release()
+	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		var conns []*conn.Conn // on the loop
+		var opened atomic.Int64
+		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) { conns = append(conns, c); opened.Add(1) }}, conn.Config{})
+		var peers []int
+		for range many {
+			peers = append(peers, rawClient(t, l))
+		}
+		testutil.Eventually(t, 5*time.Second, "open", func() bool { return opened.Load() == many })
+		tell := func(*reactor.Loop) {
+			for _, c := range conns {
+				c.SendShared(shared)
+			}
+		}
+		answer := make([]byte, shared.Len())
+		if n := mallocs(100, func() {
+			g.Loop(0).Post(tell)
+			for _, fd := range peers {
+				roundTrip(t, fd, nil, answer)
+			}
+		}); n > many/50 {
+			t.Errorf("%v allocations for a payload to %d", n, many)
+		}
+	})
+}

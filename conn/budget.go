@@ -269,16 +269,16 @@ func (g *gate) evict(l *reactor.Loop) {
 	}
 	c.end(MemoryLimit, "", nil, true)
 	if c.out != nil {
-		g.budget.returned(g, int64(c.out.shed()))
+		g.budget.returned(g, int64(c.out.shed(c.sending)))
 		g.budget.tell() // The next may be chosen now.
 	}
 }
 
 // shed gives back what waits and what no send in flight reads, and returns how
 // many bytes that were. They stay pending, and are lost with the rest.
-func (o *outbound) shed() int {
+func (o *outbound) shed(sending bool) int {
 	from := o.q.next
-	if o.sending {
+	if sending {
 		from += len(o.op.Out)
 	}
 	n := o.q.messages(o.q.waiting())
@@ -317,7 +317,7 @@ func (b *Budget) shareOf(l *reactor.Loop) *share {
 
 // add notes that c has queued something.
 func (s *share) add(c *Conn) {
-	if o := c.out; s != nil && o.fresh == 0 && !o.sending && !o.stuck {
+	if o := c.out; s != nil && o.fresh == 0 && !c.sending && !o.stuck {
 		s.fresh = append(s.fresh, c)
 		o.fresh = len(s.fresh)
 	}

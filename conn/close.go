@@ -141,11 +141,9 @@ func (c *Conn) recall(reset bool) {
 		c.cancelling = true
 		c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Recv})
 	}
-	if o := c.out; o != nil {
-		if o.sending {
-			c.hurry()
-			c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Send, Batch: o.op.Batch})
-		}
+	if c.sending {
+		c.hurry()
+		c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Send, Batch: c.out.op.Batch})
 	}
 	c.unawait(pollIn | pollOut | pollErr)
 	if reset && c.fd >= 0 {
@@ -197,7 +195,7 @@ func (c *Conn) shutSends(to state) {
 // mailbox included, and lends nothing.
 func (c *Conn) flushed() bool {
 	o := c.out
-	return c.drained() && (o == nil || !o.sending && len(o.loans) == 0)
+	return c.drained() && (o == nil || !c.sending && len(o.loans) == 0)
 }
 
 // drained reports whether nothing waits to be sent, nor will come from a stream.
@@ -206,7 +204,7 @@ func (c *Conn) drained() bool { return c.Pending() == 0 && (c.out == nil || !c.o
 // home reports whether no operation is in flight.
 func (c *Conn) home() bool {
 	o := c.out
-	return !c.armed && !c.polling() && (o == nil || !o.sending && len(o.loans) == 0)
+	return !c.armed && !c.polling() && (o == nil || !c.sending && len(o.loans) == 0)
 }
 
 // proceed takes the steps of the close that can be taken now.

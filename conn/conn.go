@@ -51,6 +51,7 @@ type Conn struct {
 	offline    bool  // no socket is connected
 	unix       bool  // it is a unix socket
 	touched    bool  // will be flushed at the end of the turn
+	sending    bool  // exactly while a send has no first completion
 	full       bool  // OnFull has run and OnDrain has not
 	starved    bool  // and that was for want of budget
 	remark     bool  // the marks have changed: look whether they ask for a hook
@@ -124,6 +125,7 @@ type host struct {
 	timed    bool        // they have deadlines
 	unix     bool        // its sockets are unix sockets
 	spare    []*outbound // done with, to be used again
+	common   *outbound   // that whose payload SendShared had last; nil when nobody has it
 	fresh    []buf.Buf   // scratch of blocks
 	one      [1][]byte   // scratch of single
 	op       aio.Op      // scratch of submit

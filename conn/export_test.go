@@ -51,3 +51,20 @@ func Shares(b *Budget) int {
 	defer b.mu.Unlock()
 	return len(b.shares)
 }
+
+// NewBeside is New on the place on the loop that c has.
+func NewBeside(c *Conn, fd int, h Handler) *Conn {
+	host := c.host
+	was := host.hooks
+	host.hooks = newHooks(h)
+	defer func() { host.hooks = was }()
+	return host.open(fd)
+}
+
+// Common returns how many connections have what c sends in common.
+func Common(c *Conn) int {
+	if c.out == nil {
+		return 0
+	}
+	return c.out.sharers
+}

@@ -23,7 +23,6 @@ type outbound struct {
 	q        sendq
 	op       aio.Op
 	asked    int       // bytes of the send in flight
-	sending  bool      // exactly while op has no first completion
 	stuck    bool      // the last send was short: the socket is full
 	backlog  bool      // since the queue was last empty, the socket was full once
 	prompt   bool      // somebody waits for the completion
@@ -37,17 +36,14 @@ type outbound struct {
 	passed   []*stream // read to their end, and not all told
 	ahead    int       // bytes of streams in q that the kernel has not taken
 	bounds   *bounds   // of the messages, if somebody drops whole ones
+	sharers  int       // connections that have this one in common; 0: it is of one, which may change it
+	tainted  bool      // an engine may yet read the list of op, though nobody has this any more
 }
 
 func (c *Conn) outbox() *outbound {
-	if c.out == nil {
-		h := c.host
-		if n := len(h.spare); n > 0 {
-			c.out = h.spare[n-1]
-			h.spare = h.spare[:n-1]
-		} else {
-			c.out = &outbound{}
-		}
+	switch {
+	case c.out == nil:
+		c.out = c.host.outbound()
 		if c.out.bounds == nil && (c.host.cfg.SlowPeer == DropOldest || c.dial.keeps()) {
 			c.out.bounds = &bounds{}
 		}
@@ -55,8 +51,20 @@ func (c *Conn) outbox() *outbound {
 			b.vital = c.vital
 		}
 		c.out.op = aio.Op{Token: c.token, Kind: aio.Send, FD: c.fd, Out: c.out.op.Out}
+	case c.out.sharers > 0:
+		c.own()
 	}
 	return c.out
+}
+
+// outbound returns one in which nothing is.
+func (h *host) outbound() (o *outbound) {
+	n := len(h.spare)
+	if n == 0 {
+		return &outbound{}
+	}
+	o, h.spare = h.spare[n-1], h.spare[:n-1]
+	return o
 }
 
 // next returns the queue that a message of n bytes joins now.
@@ -75,13 +83,18 @@ const (
 // vacate gives the outbound back when nothing is in it.
 func (c *Conn) vacate() {
 	o := c.out
-	if o == nil || o.sending || o.backlog || len(o.loans) > 0 || len(o.streams) > 0 || !o.q.clean() {
+	if o == nil || c.sending || o.backlog || len(o.loans) > 0 || len(o.streams) > 0 || !o.q.clean() {
 		return // With a backlog, DrainAlways has a drain to tell.
 	}
 	c.out = nil
-	if len(c.host.spare) < spareMost && cap(o.q.list) <= spareList {
+	c.host.keep(o)
+}
+
+// keep has an outbound in which nothing is used again.
+func (h *host) keep(o *outbound) {
+	if len(h.spare) < spareMost && cap(o.q.list) <= spareList && !o.tainted {
 		*o = outbound{q: sendq{list: o.q.list, dones: o.q.dones}, loans: o.loans, op: aio.Op{Out: o.op.Out[:0]}, bounds: o.bounds.reset()}
-		c.host.spare = append(c.host.spare, o)
+		h.spare = append(h.spare, o)
 	}
 }
 
@@ -155,7 +168,9 @@ func (c *Conn) SendShared(s *buf.Shared) Status {
 	if status != Queued || s.Len() == 0 {
 		return status
 	}
-	c.outbox().next(s.Len()).push(entry{ext: s.Bytes(), shared: s.Retain()})
+	if !c.joinCommon(s) {
+		c.outbox().next(s.Len()).push(entry{ext: s.Bytes(), shared: s.Retain()})
+	}
 	return c.admitted()
 }
 
@@ -210,7 +225,7 @@ func (c *Conn) WriteReserved(p []byte) Status {
 
 // reserve counts n bytes at the end of the queue to the reserve.
 func (c *Conn) reserve(n int) {
-	o := c.out
+	o := c.outbox()
 	o.reserved += n
 	if o.lastWord = c.bytesOut + uint64(c.Pending()+o.ahead); len(o.streams) > 0 {
 		o.lastWord = math.MaxUint64 // How long a stream is shows at its end: when all is sent.
@@ -279,12 +294,12 @@ func (c *Conn) blocks(n int) (fresh []buf.Buf, ok bool) {
 // offer gives the kernel the chance to take what is queued right now, unless
 // a send is stuck already. No handler runs inside.
 func (c *Conn) offer() {
-	o := c.out
+	o := c.own()
 	if o == nil {
 		return
 	}
 	c.host.share.del(c)
-	for !o.sending && !o.stuck && !o.q.empty() && c.state < ending && !c.offline {
+	for !c.sending && !o.stuck && !o.q.empty() && c.state < ending && !c.offline {
 		op := &o.op
 		var want int
 		op.Flags = 0
@@ -315,6 +330,11 @@ func (c *Conn) took(n int) {
 		c.countAhead(-streamed)
 	}
 	o.bounds.take(n - streamed)
+	c.settle(n, streamed)
+}
+
+// settle counts n bytes off that the kernel has taken, so many of them of streams.
+func (c *Conn) settle(n, streamed int) {
 	c.credit(n - streamed)
 	if f := c.final; f != nil && n > 0 {
 		f.progress = c.loop.Now()
@@ -334,9 +354,15 @@ func (c *Conn) pump() {
 	if c.offline {
 		return
 	}
-	if o.sending {
+	if c.sending {
 		c.hurry()
 		return
+	}
+	if o.sharers > 0 {
+		if c.sendCommon() {
+			return
+		}
+		o = c.own()
 	}
 	if len(o.streams) > 0 {
 		if c.flow(); c.state >= ending || c.offline {
@@ -368,7 +394,7 @@ func (c *Conn) pump() {
 	if c.host.cfg.SlowPeer == DropOldest {
 		o.bounds.begin(o.q.messages(o.asked))
 	}
-	if c.Pending() > o.asked || c.full || o.prompt || o.streaming() || c.awaitsRoom() || c.state != open || c.host.cfg.DrainAlways && o.backlog {
+	if c.awaited() {
 		op.Flags |= aio.Prompt
 	}
 	if op.Batch = o.nextBatch(); large {
@@ -377,11 +403,21 @@ func (c *Conn) pump() {
 		o.loans = append(o.loans, loan{batch: op.Batch, from: from, to: to, bytes: o.asked})
 		o.lent += o.asked
 	}
-	o.sending = true
+	c.sending = true
 	c.loop.Submit(op)
 	if c.clock != nil {
 		c.clock.submitted(c, op.Flags)
 	}
+}
+
+// awaited reports whether somebody waits for the completion of a send of all that
+// was asked for.
+func (c *Conn) awaited() bool {
+	o := c.out
+	if c.Pending() > o.asked || c.full || c.state != open || c.awaitsRoom() {
+		return true
+	}
+	return o.prompt || o.streaming() || c.host.cfg.DrainAlways && o.backlog
 }
 
 // hurry has the loop ask at once for the send in flight. Whoever sends or
@@ -389,7 +425,7 @@ func (c *Conn) pump() {
 // for it; the engine does not know that, and may sit on the completion until
 // something else happens.
 func (c *Conn) hurry() {
-	if o := c.out; o.op.Flags&(aio.Prompt|aio.PollFirst) == 0 {
+	if o := c.own(); o.op.Flags&(aio.Prompt|aio.PollFirst) == 0 {
 		o.op.Flags |= aio.Prompt
 		c.loop.Defer(func() {}) // A turn with work left does not wait.
 	}
@@ -405,9 +441,22 @@ func (c *Conn) smallBlock(n int) buf.Buf {
 // sent settles a completion of Send. The first one tells what was taken and
 // lets the next send go; the final one of a zero-copy send ends its loan.
 func (c *Conn) sent(done *aio.Completion) {
-	o := c.out
+	if !c.sentCommon(done) {
+		c.sentOwn(done)
+	}
+	if c.state >= ending || c.offline {
+		c.proceed()
+		return
+	}
+	c.runDones()
+	c.edges()
+	c.touch()
+}
+
+func (c *Conn) sentOwn(done *aio.Completion) {
+	o := c.own()
 	if done.First {
-		o.sending = false
+		c.sending = false
 		clear(o.op.Out) // A spare outbound must not keep what was sent alive.
 		switch {
 		case done.Res >= 0:
@@ -423,13 +472,6 @@ func (c *Conn) sent(done *aio.Completion) {
 	if done.Final {
 		c.repaid(done)
 	}
-	if c.state >= ending || c.offline {
-		c.proceed()
-		return
-	}
-	c.runDones()
-	c.edges()
-	c.touch()
 }
 
 // runDones tells the lenders whose bytes are no longer needed.

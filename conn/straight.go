@@ -22,7 +22,7 @@ type strait struct {
 func (c *Conn) passes(n int) bool {
 	b, o := c.host.cfg.Budget, c.out
 	return b != nil && b.policy == BudgetReject && c.state == open && !c.offline && c.Pending() == 0 &&
-		(o == nil || !o.sending && !o.stuck && o.q.empty() && len(o.streams) == 0) &&
+		(o == nil || !c.sending && !o.stuck && o.q.empty() && len(o.streams) == 0) &&
 		n <= socketRoom(int(c.fd))
 }
 

@@ -285,6 +285,10 @@ func (c *Conn) awaitMemory(s *stream) {
 // dropOut gives up all that waits, at the end of the connection.
 func (c *Conn) dropOut(err error) {
 	o := c.out
+	if o.sharers > 0 {
+		c.leaveCommon()
+		return
+	}
 	o.q.drop()
 	for _, s := range o.passed {
 		o.q.dones = append(o.q.dones, s.fail(err))
