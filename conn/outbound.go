@@ -450,7 +450,10 @@ func (c *Conn) sent(done *aio.Completion) {
 	}
 	c.runDones()
 	c.edges()
-	c.touch()
+	// With nothing behind this send, a flush would find nothing to do.
+	if c.vacate(); c.out != nil || c.state != open || c.clock != nil {
+		c.touch()
+	}
 }
 
 func (c *Conn) sentOwn(done *aio.Completion) {
