@@ -32,17 +32,28 @@ func mallocs(n int, fn func()) float64 {
 // rawClient connects without the runtime's poller, whose buffers would count.
 func rawClient(t *testing.T, l *conn.Listener) int {
 	t.Helper()
+	fd := rawDial(t, rawAddr(l))
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
+}
+
+// rawDial is rawClient for a caller that closes by itself.
+func rawDial(t *testing.T, at unix.Sockaddr) int {
+	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = unix.Close(fd) })
 	limit := unix.NsecToTimeval(int64(testutil.Timeout(10 * time.Second)))
 	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(l.Addr().Port()), Addr: l.Addr().Addr().As4()}); err != nil {
+	if err := unix.Connect(fd, at); err != nil {
 		t.Fatal(err)
 	}
 	return fd
+}
+
+func rawAddr(l *conn.Listener) unix.Sockaddr {
+	return &unix.SockaddrInet4{Port: int(l.Addr().Port()), Addr: l.Addr().Addr().As4()}
 }
 
 // TestAllocs holds that the paths of the steady state allocate nothing.

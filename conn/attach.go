@@ -112,6 +112,7 @@ func (c *Conn) parkBytes(p []byte) {
 			return
 		}
 		p = p[b.Append(p):]
-		c.parked = append(c.parked, b)
+		beside := c.aside()
+		beside.parked = append(beside.parked, b)
 	}
 }

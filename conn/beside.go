@@ -6,11 +6,11 @@ import (
 	"github.com/penstock-go/penstock/buf"
 )
 
-// beside is what parts of the library have to do with a connection, without
-// touching the handler or its hooks, and what it counts rarely: nil as long as
-// nobody has.
+// beside is what few connections have: what parts of the library have to do with one
+// without touching the handler or its hooks, marks of its own, input that waits, and
+// what is counted rarely. It is nil until there is something.
 //
-// It stands in a fixed order to the handler. Input goes to the inlet, if there
+// An inlet and its kin stand in a fixed order to the handler. Input goes to the inlet, if there
 // is one, instead of OnData and OnEOF. Rooms are told behind the OnDrain that the
 // same bytes gave cause for. Mourners are told before OnClose.
 type beside struct {
@@ -23,10 +23,16 @@ type beside struct {
 	mourners []mourner
 	intake   *intake
 
+	parked []buf.Buf // received while reading was paused
+	marks  *Marks    // of SetMarks; nil: those of the host
+
 	strait    strait
 	starvedAt int    // bytes that were pending when the queue was full for want of budget
 	starvings uint64 // how often it was
 	jobs      *jobs  // work that runs elsewhere
+	fulls     uint64 // OnFull, but for those of starvings
+	drains    uint64
+	rejected  amount // messages refused
 	dropped   amount // messages that had to go for newer ones
 	late      amount // sends after the close
 }
@@ -128,7 +134,7 @@ func (b *beside) ripen(c *Conn, pending int) {
 	for _, r := range b.rooms {
 		most := r.most
 		if most < 0 {
-			most = c.marks.Low
+			most = c.marks().Low
 		}
 		if pending <= most || c.state > open {
 			b.due = append(b.due, r)

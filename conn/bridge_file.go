@@ -141,7 +141,7 @@ func (s *fileSend) begin(c *Conn) {
 	switch {
 	case status == Rejected && c.atLimit() && !s.waited:
 		s.waited = true
-		c.OnRoom(c.marks.Limit-1, s.begin)
+		c.OnRoom(c.marks().Limit-1, s.begin)
 		return
 	case status == Queued && c.out != nil && len(c.out.streams) == MaxStreams:
 		status = Rejected

@@ -83,8 +83,10 @@ func (c *Conn) leave() {
 // unheard returns a copy of what is parked, or nil.
 func (c *Conn) unheard() []byte {
 	var all []byte
-	for i := range c.parked {
-		all = append(all, c.parked[i].Bytes()...)
+	if c.hasParked() {
+		for i := range c.beside.parked {
+			all = append(all, c.beside.parked[i].Bytes()...)
+		}
 	}
 	return all
 }

@@ -167,7 +167,7 @@ func (d *Dialer) dial(l *reactor.Loop, network, address string, h Handler, opene
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{loop: l, host: host, hooks: newHooks(h), marks: &host.marks, fd: -1, id: l.NextID(), offline: true}
+	c := &Conn{loop: l, host: host, hooks: newHooks(h), fd: -1, id: l.NextID(), offline: true}
 	c.token = l.Attach(c)
 	host.count(1)
 	d.started.Add(1)

@@ -1,6 +1,8 @@
 package conn
 
 import (
+	"reflect"
+
 	"github.com/penstock-go/penstock/reactor"
 )
 
@@ -68,3 +70,9 @@ func Common(c *Conn) int {
 	}
 	return c.out.sharers
 }
+
+// RecordBytes is what a Conn is long.
+var RecordBytes = int(reflect.TypeFor[Conn]().Size())
+
+// Another opens a connection as an acceptor does, on the place on the loop that c has.
+func Another(c *Conn, fd int) *Conn { return c.host.open(fd) }

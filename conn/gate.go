@@ -63,6 +63,11 @@ func (t *amount) add(n int) {
 	t.bytes += uint64(n)
 }
 
+func (t *amount) sum(o amount) {
+	t.messages += o.messages
+	t.bytes += o.bytes
+}
+
 func newGate(c *Conn) *gate {
 	g := &gate{
 		remote: c.loop.Remote(), token: c.token, id: c.id, policy: c.host.cfg.SlowPeer, whole: c.host.cfg.SlowPeer == DropOldest || c.dial.keeps(), budget: c.host.cfg.Budget,
@@ -70,7 +75,7 @@ func newGate(c *Conn) *gate {
 	}
 	g.fn = g.deliver
 	g.pending.Store(int64(c.pending))
-	g.setMarks(*c.marks)
+	g.setMarks(*c.marks())
 	if g.budget != nil && !g.closed {
 		g.budget.join(g)
 	}

@@ -152,7 +152,7 @@ func (c *Conn) take(in *buf.Buf) {
 	switch {
 	case c.state == closing:
 		return // Discarded: the loop releases what is not taken.
-	case c.ReadPaused() || len(c.parked) > 0:
+	case c.ReadPaused() || c.hasParked():
 		c.park(in)
 	default:
 		c.hear(in)
@@ -162,25 +162,30 @@ func (c *Conn) take(in *buf.Buf) {
 // park keeps received bytes, in the room of the last block if they fit, so
 // that many small segments do not hold many large blocks.
 func (c *Conn) park(in *buf.Buf) {
-	if n := len(c.parked); n > 0 && len(c.parked[n-1].Room()) >= in.Len() {
-		c.parked[n-1].Append(in.Bytes())
+	b := c.aside()
+	if n := len(b.parked); n > 0 && len(b.parked[n-1].Room()) >= in.Len() {
+		b.parked[n-1].Append(in.Bytes())
 		return
 	}
-	c.parked = append(c.parked, in.Take())
+	b.parked = append(b.parked, in.Take())
 	c.touch()
 }
+
+// hasParked reports whether received bytes wait until reading goes on.
+func (c *Conn) hasParked() bool { return c.beside != nil && len(c.beside.parked) > 0 }
 
 // handParked delivers what came while reading was paused, and then the end of
 // file behind it.
 func (c *Conn) handParked() {
-	for len(c.parked) > 0 && !c.ReadPaused() && c.state < closing {
-		in := c.parked[0].Take()
-		if c.parked = c.parked[1:]; len(c.parked) == 0 {
-			c.parked = nil
+	for c.hasParked() && !c.ReadPaused() && c.state < closing {
+		b := c.beside
+		in := b.parked[0].Take()
+		if b.parked = b.parked[1:]; len(b.parked) == 0 {
+			b.parked = nil
 		}
 		c.deliver(&in)
 	}
-	if !c.eof || c.eofHeard || len(c.parked) > 0 || c.state > closing || c.ReadPaused() && c.state < closing {
+	if !c.eof || c.eofHeard || c.hasParked() || c.state > closing || c.ReadPaused() && c.state < closing {
 		return
 	}
 	c.eofHeard = true
@@ -212,10 +217,14 @@ func (c *Conn) deliver(in *buf.Buf) {
 
 // dropParked gives back what nobody will hear.
 func (c *Conn) dropParked() {
-	for i := range c.parked {
-		c.parked[i].Release()
+	b := c.beside
+	if b == nil {
+		return
 	}
-	c.parked = nil
+	for i := range b.parked {
+		b.parked[i].Release()
+	}
+	b.parked = nil
 }
 
 // armOrCancel brings the receive to what it should be: armed while somebody
@@ -225,7 +234,7 @@ func (c *Conn) armOrCancel() {
 	if c.state >= ending || c.offline {
 		return
 	}
-	want := !c.eof && (c.state == closing || !c.ReadPaused() && len(c.parked) == 0)
+	want := !c.eof && (c.state == closing || !c.ReadPaused() && !c.hasParked())
 	switch {
 	case want && !c.armed:
 		op := aio.Op{Kind: aio.Recv}

@@ -88,20 +88,20 @@ var edits = []edit{
 		"	if c.full && !mutant(\"lose the latch of full\") || c.state > closing {",
 	}, {
 		"water.go",
-		"c.pending > 0 && c.pending >= c.marks.Limit",
-		"c.pending > 0 && c.pending >= c.marks.Limit && !(mutant(\"admit at the limit\") && c.pending == c.marks.Limit) || mutant(\"refuse a message to an empty queue\") && c.pending+n > c.marks.Limit",
+		"c.pending > 0 && c.pending >= c.marks().Limit",
+		"c.pending > 0 && c.pending >= c.marks().Limit && !(mutant(\"admit at the limit\") && c.pending == c.marks().Limit) || mutant(\"refuse a message to an empty queue\") && c.pending+n > c.marks().Limit",
 	}, {
 		"water.go",
-		"	if pending >= c.marks.High && !c.full {\n		c.offer()",
-		"	if pending >= c.marks.High && !c.full {\n		if !mutant(\"full of our own batching\") {\n			c.offer()\n		}",
+		"	if pending >= c.marks().High && !c.full {\n		c.offer()",
+		"	if pending >= c.marks().High && !c.full {\n		if !mutant(\"full of our own batching\") {\n			c.offer()\n		}",
 	}, {
 		"water.go",
-		"c.full && pending <= c.marks.Low &&",
-		"c.full && (pending < c.marks.Low || pending == c.marks.Low && !mutant(\"drain below the mark only\")) &&",
+		"c.full && pending <= c.marks().Low &&",
+		"c.full && (pending < c.marks().Low || pending == c.marks().Low && !mutant(\"drain below the mark only\")) &&",
 	}, {
 		"inbound.go",
-		"case c.ReadPaused() || len(c.parked) > 0:",
-		"case c.ReadPaused() && !mutant(\"deliver while paused\") || len(c.parked) > 0 && !mutant(\"overtake what is parked\"):",
+		"case c.ReadPaused() || c.hasParked():",
+		"case c.ReadPaused() && !mutant(\"deliver while paused\") || c.hasParked() && !mutant(\"overtake what is parked\"):",
 	}, {
 		"close.go",
 		"	return c.drained() && (o == nil",

@@ -54,7 +54,7 @@ func (c *Conn) isBlocked() bool {
 // atLimit reports whether the connection's own Limit refuses the next message.
 func (c *Conn) atLimit() bool {
 	p := c.Pending()
-	return p > 0 && p >= c.marks.Limit
+	return p > 0 && p >= c.marks().Limit
 }
 
 // replace drops messages until there is room for n bytes. It drops none when that
@@ -66,7 +66,7 @@ func (c *Conn) replace(n int) bool {
 	}
 	free := o.bounds.free
 	rest := c.Pending() - free
-	if rest > 0 && rest >= c.marks.Limit || b != nil && !b.fits(int64(rest), int64(free)) {
+	if rest > 0 && rest >= c.marks().Limit || b != nil && !b.fits(int64(rest), int64(free)) {
 		return false
 	}
 	for n > 0 && c.dropOldest() {
@@ -96,7 +96,7 @@ func (c *Conn) dropOldest() bool {
 // trim drops what has become too old through a Ref: until the newest message, of
 // n bytes, would have been taken behind what is left.
 func (c *Conn) trim(n int) {
-	over := func() bool { p := c.Pending() - n; return p > 0 && p >= c.marks.Limit }
+	over := func() bool { p := c.Pending() - n; return p > 0 && p >= c.marks().Limit }
 	if c.out == nil || c.host.cfg.SlowPeer != DropOldest || c.state != open || !over() {
 		return
 	}
@@ -168,17 +168,17 @@ func (c *Conn) asked(why how) {
 // when there was none.
 func (c *Conn) mailDone(m *mail, n int) {
 	c.count(m)
-	c.pendingMax = max(c.pendingMax, c.Pending())
+	c.peak(c.Pending())
 	if n > 0 {
 		c.trim(n)
 	}
 	pending := c.Pending()
-	if pending >= c.marks.High && c.state == open {
+	if pending >= c.marks().High && c.state == open {
 		if !c.full {
 			c.offer()
 			pending = c.Pending()
 		}
-		if pending >= c.marks.High {
+		if pending >= c.marks().High {
 			c.fill(false)
 		}
 	} else if c.state == open && c.isShort() {
@@ -197,11 +197,11 @@ func (c *Conn) mailDone(m *mail, n int) {
 
 // count adds up what a mailbox has counted.
 func (c *Conn) count(m *mail) {
-	c.counts.rejected += uint32(m.refused.messages)
-	c.counts.rejectedBytes += m.refused.bytes
+	if m.refused.messages > 0 {
+		c.aside().rejected.sum(m.refused)
+	}
 	if m.dropped.messages > 0 {
-		c.aside().dropped.messages += m.dropped.messages
-		c.aside().dropped.bytes += m.dropped.bytes
+		c.aside().dropped.sum(m.dropped)
 	}
 }
 

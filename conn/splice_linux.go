@@ -41,7 +41,7 @@ func (e *pipeEnd) bulky(n int) {
 		e.full = 0
 	}
 	c, h := e.c, e.c.host
-	if e.full < spliceAfter || !e.installed || e.splicer != nil || e.gate != nil || e.copies || c.armed || c.eof || c.paused != 0 || len(c.parked) > 0 || h.splicers == splicers || e.far.c.state != open {
+	if e.full < spliceAfter || !e.installed || e.splicer != nil || e.gate != nil || e.copies || c.armed || c.eof || c.paused != 0 || c.hasParked() || h.splicers == splicers || e.far.c.state != open {
 		return
 	}
 	e.full = 0
@@ -131,7 +131,7 @@ func (p *splicer) fill(far *Conn, s *stream) bool {
 // source is not to be read, or somebody else has something for the sink.
 func (p *splicer) over(far *Conn, s *stream) bool {
 	c := p.e.c
-	return p.leave || p.few >= spliceFew || !p.e.installed || len(c.parked) > 0 || c.paused != bySplice || c.state >= closing || c.offline ||
+	return p.leave || p.few >= spliceFew || !p.e.installed || c.hasParked() || c.paused != bySplice || c.state >= closing || c.offline ||
 		far.state != open || far.Pending() > 0 || len(far.out.streams) > 1
 }
 

@@ -89,7 +89,7 @@ func (c *Conn) SendFrom(r io.Reader, n int64, done func(sent int64, err error)) 
 	s := &stream{from: from, left: n, done: done, err: err}
 	s.ended = n == 0
 	c.queueStream(s)
-	if c.Pending() >= c.marks.High {
+	if c.Pending() >= c.marks().High {
 		return Full
 	}
 	return Queued

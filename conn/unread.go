@@ -1,6 +1,10 @@
 package conn
 
-import "github.com/penstock-go/penstock/buf"
+import (
+	"slices"
+
+	"github.com/penstock-go/penstock/buf"
+)
 
 // LeaveHandler hears that another handler takes its place.
 type LeaveHandler interface {
@@ -26,9 +30,8 @@ func (c *Conn) Unread(b *buf.Buf) {
 		return
 	}
 	b.Own(nil) // It is not kept, but waits.
-	c.parked = append(c.parked, buf.Buf{})
-	copy(c.parked[1:], c.parked)
-	c.parked[0] = b.Take()
+	beside := c.aside()
+	beside.parked = slices.Insert(beside.parked, 0, b.Take())
 	c.eofHeard = false // It comes behind these bytes.
 	if c.paused&byUnread == 0 {
 		c.hold(byUnread)

@@ -1,5 +1,7 @@
 package conn
 
+import "math"
+
 // Pending returns the bytes that were admitted and that the kernel has not
 // taken: those in the mailbox, in the queue and in flight.
 func (c *Conn) Pending() int {
@@ -22,7 +24,14 @@ func (c *Conn) Lent() int {
 func (c *Conn) IsFull() bool { return c.full }
 
 // Marks returns the marks in force.
-func (c *Conn) Marks() Marks { return *c.marks }
+func (c *Conn) Marks() Marks { return *c.marks() }
+
+func (c *Conn) marks() *Marks {
+	if b := c.beside; b != nil && b.marks != nil {
+		return b.marks
+	}
+	return &c.host.marks
+}
 
 // SetMarks changes the marks of this connection, all at once, with effect on
 // the next Send. If pending is on the other side of a new mark, the hook that
@@ -32,7 +41,7 @@ func (c *Conn) SetMarks(m Marks) error {
 	if err := m.check(); err != nil {
 		return err
 	}
-	c.marks = &m
+	c.aside().marks = &m
 	if c.gate != nil {
 		c.gate.setMarks(m)
 	}
@@ -84,8 +93,7 @@ func (c *Conn) refuse(n int) Status {
 	if c.patient {
 		return Rejected
 	}
-	c.counts.rejected++
-	c.counts.rejectedBytes += uint64(n)
+	c.aside().rejected.add(n)
 	if c.host.cfg.SlowPeer == CloseSlow && n > 0 && c.Pending() > 0 {
 		c.end(SlowPeer, "", ErrSendBufferFull, true)
 	}
@@ -96,8 +104,7 @@ func (c *Conn) refuse(n int) Status {
 // is no fault of the peer's, so no policy is applied.
 func (c *Conn) refund(n int) Status {
 	c.credit(n)
-	c.counts.rejected++
-	c.counts.rejectedBytes += uint64(n)
+	c.aside().rejected.add(n)
 	return Rejected
 }
 
@@ -110,7 +117,7 @@ func (c *Conn) chargeWithin(n int) bool {
 		}
 		return c.gate.chargeWithin(n)
 	}
-	if c.pending > 0 && c.pending >= c.marks.Limit {
+	if c.pending > 0 && c.pending >= c.marks().Limit {
 		return false
 	}
 	c.pending += n
@@ -121,7 +128,7 @@ func (c *Conn) chargeWithin(n int) bool {
 // own marks and of the budget. It is below 1 when it is full.
 func (c *Conn) headroom() int {
 	pending := c.Pending()
-	n := c.marks.High - pending
+	n := c.marks().High - pending
 	if b := c.host.cfg.Budget; b != nil {
 		n = min(n, int(b.size-b.total.Load())-pending)
 	}
@@ -179,12 +186,12 @@ func (c *Conn) admitted() Status {
 		c.passed()
 	}
 	pending := c.Pending()
-	if pending >= c.marks.High && !c.full {
+	if pending >= c.marks().High && !c.full {
 		c.offer()
 		pending = c.Pending()
 	}
-	c.pendingMax = max(c.pendingMax, pending)
-	if pending < c.marks.High {
+	c.peak(pending)
+	if pending < c.marks().High {
 		if !c.isShort() {
 			return Queued
 		}
@@ -193,6 +200,13 @@ func (c *Conn) admitted() Status {
 	}
 	c.fill(false)
 	return Full
+}
+
+// peak notes how much is pending, if it is the most so far.
+func (c *Conn) peak(pending int) {
+	if n := uint64(pending); n > uint64(c.pendingMax) {
+		c.pendingMax = uint32(min(n, math.MaxUint32))
+	}
 }
 
 // fill runs OnFull, unless it has run since the last OnDrain. It is short for want
@@ -205,7 +219,7 @@ func (c *Conn) fill(short bool) {
 	if short {
 		c.beside.starvings++
 	} else {
-		c.counts.full++
+		c.aside().fulls++
 	}
 	if c.host.cfg.PauseOnFull && !c.readsOn && !c.piped() {
 		c.hold(byFull)
@@ -228,14 +242,14 @@ func (c *Conn) edges() {
 	pending := c.Pending()
 	if c.remark {
 		c.remark = false
-		if pending >= c.marks.High && !c.full {
+		if pending >= c.marks().High && !c.full {
 			c.offer()
-			if pending = c.Pending(); pending >= c.marks.High {
+			if pending = c.Pending(); pending >= c.marks().High {
 				c.fill(false)
 			}
 		}
 	}
-	if c.beside != nil {
+	if c.awaitsRoom() {
 		c.beside.ripen(c, pending)
 	}
 	o := c.out
@@ -243,11 +257,11 @@ func (c *Conn) edges() {
 	if emptied {
 		o.backlog = false
 	}
-	if c.full && pending <= c.marks.Low && c.isFed(pending) || emptied && c.host.cfg.DrainAlways {
+	if c.full && pending <= c.marks().Low && c.isFed(pending) || emptied && c.host.cfg.DrainAlways {
 		c.full = false
 		c.resume(byFull)
 		if !c.starved {
-			c.counts.drain++
+			c.aside().drains++
 		}
 		c.touch() // Reading goes on, and what the handler sends goes out.
 		if c.hooks.drain != nil {
