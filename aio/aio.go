@@ -121,8 +121,7 @@ const (
 	// other way, since io_uring may lose the end of file of one whose receive
 	// stays armed (liburing#1549).
 	Once
-	// Wide concerns Recv with Bulk: it may bring up to WideBlocks, where the peer
-	// fills them.
+	// Wide concerns Recv with Bulk: it may bring up to WideBlocks at once.
 	Wide
 )
 

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"fmt"
 	"maps"
+	"math"
 	"sync"
 	"sync/atomic"
 	"weak"
@@ -99,6 +100,14 @@ func (b *Budget) check() error {
 
 // full reports whether every message is refused now.
 func (b *Budget) full() bool { return b.total.Load() >= b.size }
+
+// headroom returns the bytes that may still come for a connection that has pending
+// until the budget makes it full: each takes one of what is free, and adds one to what
+// the connection has.
+func (b *Budget) headroom(pending int) int {
+	free := min(b.size-b.total.Load(), math.MaxInt32)
+	return (int(free) - pending) / 2
+}
 
 // fits reports whether a message would be taken for a connection that has pending,
 // if less were pending in all.

@@ -137,9 +137,10 @@ func fillBudget(t *testing.T, g *reactor.Group, stalled int, p []byte, send func
 			left := served
 			c.SetUser(func() {
 				for left > 0 && !c.IsFull() {
-					if _, err := c.Write(make([]byte, min(left, 8<<10))); err == nil {
-						left -= min(left, 8<<10)
+					if _, err := c.Write(make([]byte, min(left, 8<<10))); err != nil {
+						return // It has gone, or is full, and is told when there is room.
 					}
+					left -= min(left, 8<<10)
 				}
 			})
 			c.User().(func())()

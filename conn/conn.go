@@ -41,28 +41,29 @@ type Conn struct {
 	fd                int32
 	pendingMax        uint32
 
-	state      state
-	offline    bool  // no socket is connected
-	unix       bool  // it is a unix socket
-	touched    bool  // will be flushed at the end of the turn
-	sending    bool  // exactly while a send has no first completion
-	full       bool  // OnFull has run and OnDrain has not
-	starved    bool  // and that was for want of budget
-	remark     bool  // the marks have changed: look whether they ask for a hook
-	armed      bool  // Recv is with the engine
-	armedBulk  bool  // and it is one for much
-	bulk       bool  // the next Recv is to be one for much
-	calm       uint8 // receives in a row that would not have needed it
-	filled     uint8 // above 0 for some receives since a large block came full
-	cancelling bool  // and a Cancel of it
 	paused     pauses
-	eof        bool // the peer has sent its end of file
-	eofHeard   bool // and OnEOF, or what stands for it, has run
-	patient    bool // what is refused now is no message lost: see TrySend
-	readsOn    bool // ReadOn was called
-	vital      bool // what is sent now is not to be dropped: see Keep
-	stopped    bool // OnShutdown has run
-	copies     bool // the kernel copies what is sent without a copy: no more of that
+	state      state
+	offline    bool      // no socket is connected
+	unix       bool      // it is a unix socket
+	touched    bool      // will be flushed at the end of the turn
+	sending    bool      // exactly while a send has no first completion
+	full       bool      // OnFull has run and OnDrain has not
+	starved    bool      // and that was for want of budget
+	remark     bool      // the marks have changed: look whether they ask for a hook
+	armed      bool      // Recv is with the engine
+	recvFlags  aio.Flags // of it
+	bulk       bool      // the next Recv is to be one for much
+	calm       uint8     // receives in a row that would not have needed it
+	brought    uint8     // blocks that it has brought
+	filled     int8      // how surely the peer fills large blocks
+	cancelling bool      // and a Cancel of it
+	eof        bool      // the peer has sent its end of file
+	eofHeard   bool      // and OnEOF, or what stands for it, has run
+	patient    bool      // what is refused now is no message lost: see TrySend
+	readsOn    bool      // ReadOn was called
+	vital      bool      // what is sent now is not to be dropped: see Keep
+	stopped    bool      // OnShutdown has run
+	copies     bool      // the kernel copies what is sent without a copy: no more of that
 
 	user   any
 	id     uint64

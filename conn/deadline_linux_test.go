@@ -3,6 +3,7 @@ package conn_test
 import (
 	"errors"
 	"io"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -118,32 +119,35 @@ func TestIdleDuringWork(t *testing.T) {
 // the kernel took at once.
 func TestSlowReaderOfTheKernel(t *testing.T) {
 	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
-		const total = 150 << 10
-		var pending, closed atomic.Int64
-		h := &conn.Funcs{
-			Open: func(c *conn.Conn) {
-				_, _ = c.Write(make([]byte, total))
-				c.AfterFunc(20*ms, func(c *conn.Conn) { pending.Store(int64(c.Pending())) })
-			},
-			Close: func(*conn.Conn, error) { closed.Add(1) },
-		}
-		l := listenUnix(t, g, abstract(), h, conn.Config{IdleTimeout: 300 * ms})
-		c := dialUnix(t, l.Addr().Name)
-		defer c.Close()
-		read := 0
-		for p, began := make([]byte, 4<<10), time.Now(); time.Since(began) < 600*ms; time.Sleep(20 * ms) {
-			n, err := c.Read(p)
-			if read += n; err != nil {
-				t.Fatalf("after %d bytes: %v", read, err)
-			}
-		}
-		if n := pending.Load(); n > 0 || read == total {
-			t.Fatalf("%d bytes pending, %d of %d read: the kernel is to have all at once, and the peer not", n, read, total)
-		}
-		if closed.Load() > 0 {
-			t.Errorf("closed while the peer read, after %d bytes of %d", read, total)
+		for slowReadOfTheKernel(t, g) > 100*ms { // Then it is the host that was slow.
 		}
 	})
+}
+
+func slowReadOfTheKernel(t *testing.T, g *reactor.Group) (pause time.Duration) {
+	const total = 150 << 10
+	var pending, closed atomic.Int64
+	h := &conn.Funcs{
+		Open: func(c *conn.Conn) {
+			_, _ = c.Write(make([]byte, total))
+			c.AfterFunc(20*ms, func(c *conn.Conn) { pending.Store(int64(c.Pending())) })
+		},
+		Close: func(*conn.Conn, error) { closed.Add(1) },
+	}
+	l := listenUnix(t, g, abstract(), h, conn.Config{IdleTimeout: 300 * ms})
+	c := dialUnix(t, l.Addr().Name)
+	defer c.Close()
+	read, pause := readSlowly(t, c, 4<<10, 600*ms)
+	if pause > 100*ms {
+		return pause
+	}
+	if n := pending.Load(); n > 0 || read == total {
+		t.Fatalf("%d bytes pending, %d of %d read: the kernel is to have all at once, and the peer not", n, read, total)
+	}
+	if closed.Load() > 0 {
+		t.Errorf("closed while the peer read, after %d bytes of %d", read, total)
+	}
+	return 0
 }
 
 // TestSlowReaderIsNotIdle has a peer that takes longer for what the kernel has
@@ -159,36 +163,60 @@ func TestSlowReaderIsNotIdle(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
-				var closed atomic.Bool
-				ends := make(chan error, 1)
-				l := listenUnix(t, g, abstract(), &conn.Funcs{
-					Open:  func(c *conn.Conn) { _, _ = c.Write(make([]byte, 16<<20)) },
-					Close: func(_ *conn.Conn, err error) { closed.Store(true); ends <- err },
-				}, tc.cfg)
-				c := dialUnix(t, l.Addr().Name)
-				defer c.Close()
-				read := 0
-				for p, began := make([]byte, 8<<10), time.Now(); time.Since(began) < 700*ms; time.Sleep(20 * ms) {
-					n, err := c.Read(p)
-					if read += n; err != nil {
-						t.Fatalf("after %d bytes: %v", read, err)
-					}
-				}
-				if closed.Load() {
-					t.Fatal("closed while the peer read")
-				}
-				select {
-				case err := <-ends:
-					var ce *conn.CloseError
-					if !errors.As(err, &ce) || ce.Reason != tc.reason || ce.LostBytes == 0 {
-						t.Errorf("closed with %v", err)
-					}
-				case <-time.After(testutil.Timeout(5 * time.Second)):
-					t.Error("still open")
+				for slowRead(t, g, tc.cfg, tc.reason) > 100*ms { // Then it is the host that was slow.
 				}
 			})
 		})
 	}
+}
+
+// slowRead has a peer read little by little for 700 ms, and then not any more. It
+// returns the longest pause between two reads, and judges nothing when that is above
+// 100 ms.
+func slowRead(t *testing.T, g *reactor.Group, cfg conn.Config, reason conn.Reason) (pause time.Duration) {
+	var closed atomic.Bool
+	ends := make(chan error, 1)
+	l := listenUnix(t, g, abstract(), &conn.Funcs{
+		Open:  func(c *conn.Conn) { _, _ = c.Write(make([]byte, 16<<20)) },
+		Close: func(_ *conn.Conn, err error) { closed.Store(true); ends <- err },
+	}, cfg)
+	c := dialUnix(t, l.Addr().Name)
+	defer c.Close()
+	if _, pause = readSlowly(t, c, 8<<10, 700*ms); pause > 100*ms {
+		return pause
+	}
+	if closed.Load() {
+		t.Fatal("closed while the peer read")
+	}
+	select {
+	case err := <-ends:
+		var ce *conn.CloseError
+		if !errors.As(err, &ce) || ce.Reason != reason || ce.LostBytes == 0 {
+			t.Errorf("closed with %v", err)
+		}
+	case <-time.After(testutil.Timeout(5 * time.Second)):
+		t.Error("still open")
+	}
+	return 0
+}
+
+// readSlowly reads n bytes every 20 ms for so long, and returns how many that were and
+// the longest pause between two reads. It ends when that is above 100 ms.
+func readSlowly(t *testing.T, c net.Conn, n int, d time.Duration) (read int, pause time.Duration) {
+	t.Helper()
+	began := time.Now()
+	last := began
+	for p := make([]byte, n); time.Since(began) < d; time.Sleep(20 * ms) {
+		k, err := c.Read(p)
+		pause, last = max(pause, time.Since(last)), time.Now()
+		switch read += k; {
+		case pause > 100*ms:
+			return read, pause
+		case err != nil:
+			t.Fatalf("after %d bytes: %v", read, err)
+		}
+	}
+	return read, pause
 }
 
 // TestDialedDeadlines holds that the deadlines of a connection that was dialed
@@ -213,11 +241,12 @@ func TestDialedDeadlines(t *testing.T) {
 			began := time.Now()
 			err = d.Start(t.Context(), g.Loop(0), network, l.Addr().String(), &conn.Funcs{
 				Open: func(c *conn.Conn) {
-					switch opens.Add(1) {
-					case 1:
-						c.Every(10*ms, func(*conn.Conn) { ticks.Add(1) })
-					case 3:
-						c.Close()
+					if opens.Add(1) == 1 {
+						c.Every(10*ms, func(c *conn.Conn) {
+							if ticks.Add(1); opens.Load() >= 3 {
+								c.Close()
+							}
+						})
 					}
 				},
 				Retry: func(_ *conn.Conn, r conn.Retry) {
@@ -233,7 +262,7 @@ func TestDialedDeadlines(t *testing.T) {
 			}
 			select {
 			case err := <-ends:
-				if d := time.Since(began); err != nil || losses.Load() != 2 || d < 120*ms || ticks.Load() < 5 {
+				if d := time.Since(began); err != nil || losses.Load() < 2 || d < 120*ms {
 					t.Errorf("closed with %v after %v, %d losses, %d ticks", err, d, losses.Load(), ticks.Load())
 				}
 			case <-time.After(testutil.Timeout(5 * time.Second)):

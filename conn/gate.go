@@ -94,6 +94,17 @@ func (g *gate) setMarks(m Marks) {
 // held returns the bytes that are pending.
 func (g *gate) held() int { return int(g.pending.Load() &^ gone) }
 
+// headroom returns the bytes that may come until the queue is full. It is below 1
+// when it is full.
+func (g *gate) headroom() int {
+	pending := g.held()
+	n := int(g.high.Load()) - pending
+	if g.budget != nil {
+		n = min(n, g.budget.headroom(pending))
+	}
+	return n
+}
+
 // isDoomed reports whether the budget has chosen the connection to make room.
 func (g *gate) isDoomed() bool { return g.pending.Load() >= gone }
 

@@ -6,7 +6,6 @@ import (
 
 	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/buf"
-	"github.com/penstock-go/penstock/reactor"
 )
 
 // PauseRead stops OnData until ResumeRead. What the kernel had already handed
@@ -53,7 +52,10 @@ const (
 	bySplice                    // the kernel moves what comes
 )
 
-func (c *Conn) hold(why pauses) { c.paused |= why }
+func (c *Conn) hold(why pauses) {
+	c.paused |= why
+	c.filled = 0 // Who pauses is to have little to keep when it does so again.
+}
 
 func (c *Conn) resume(why pauses) { c.paused &^= why }
 
@@ -75,7 +77,7 @@ func (c *Conn) received(done *aio.Completion) {
 		if c.clock != nil {
 			c.clock.in = c.loop.Now()
 		}
-		c.adapt(&done.In)
+		c.adapt(done.In.Len(), done.Final)
 		c.take(&done.In)
 	case done.Res == 0 && done.Final:
 		c.eof = true
@@ -87,64 +89,6 @@ func (c *Conn) received(done *aio.Completion) {
 	default:
 		c.fail("recv", int(done.Res))
 	}
-}
-
-// calmMost is after how many short receives a connection receives into small
-// blocks again.
-const calmMost = 8
-
-// filledLast is for how many blocks it may receive some at a time since one came full.
-const filledLast = 4 * aio.WideBlocks
-
-// adapt chooses how to receive next. A receive that stays armed costs least for
-// small messages, into small blocks. Where these come filled, the peer sends
-// much: then large blocks, one at a time, so that no more than it has to be kept
-// when reading is paused; or some, as long as these come filled and fit.
-func (c *Conn) adapt(in *buf.Buf) {
-	if c.filled > 0 {
-		c.filled--
-	}
-	switch n := in.Len(); {
-	case n >= reactor.SmallBlock:
-		c.calm = 0
-		if !c.bulk {
-			c.bulk = true
-			c.touch()
-		}
-		if n >= reactor.BulkBlock {
-			c.filled = filledLast
-		}
-	case c.bulk:
-		if c.calm++; c.calm == calmMost {
-			c.bulk, c.calm = false, 0
-		}
-	}
-}
-
-// wide is the most bytes that one receive brings. What is behind them in the socket
-// comes with the next, when others have had their turn.
-const wide = aio.WideBlocks * reactor.BulkBlock
-
-// bulkFlags choose how much the next receive may bring: several blocks only while
-// so much fits until the queue is full, or whoever takes the input has enough. So it
-// is one block that has to be kept when reading stops.
-func (c *Conn) bulkFlags() aio.Flags {
-	if c.filled == 0 {
-		return aio.Bulk
-	}
-	room := c.headroom()
-	if b := c.beside; b != nil {
-		if b.inlet != nil {
-			room = min(room, b.inlet.room())
-		}
-		if most := c.host.cfg.RecvLimit; most > 0 {
-			room = min(room, most-c.Kept())
-		}
-	}
-	if room < wide {
-		return aio.Bulk
-	}
-	return aio.Bulk | aio.Wide
 }
 
 // take hands received bytes over, now or when reading goes on.
@@ -228,8 +172,9 @@ func (c *Conn) dropParked() {
 }
 
 // armOrCancel brings the receive to what it should be: armed while somebody
-// listens or input is to be discarded, cancelled while reading is paused, and
-// when it is of the kind for little while the peer sends much.
+// listens or input is to be discarded, cancelled while reading is paused, when it
+// is of the kind for little while the peer sends much, and when it may bring more
+// than there is room for by now.
 func (c *Conn) armOrCancel() {
 	if c.state >= ending || c.offline {
 		return
@@ -237,16 +182,9 @@ func (c *Conn) armOrCancel() {
 	want := !c.eof && (c.state == closing || !c.ReadPaused() && !c.hasParked())
 	switch {
 	case want && !c.armed:
-		op := aio.Op{Kind: aio.Recv}
-		c.armed, c.armedBulk = true, c.bulk
-		switch {
-		case c.bulk:
-			op.Flags = c.bulkFlags()
-		case c.unix:
-			op.Flags = aio.Once
-		}
-		c.submit(op)
-	case c.armed && !c.cancelling && (!want || c.bulk && !c.armedBulk):
+		c.armed, c.recvFlags, c.brought = true, c.howToReceive(), 0
+		c.submit(aio.Op{Kind: aio.Recv, Flags: c.recvFlags})
+	case c.armed && !c.cancelling && (!want || c.bulk && c.recvFlags&aio.Bulk == 0 || c.recvFlags&aio.Wide != 0 && c.room() < wide):
 		c.cancelling = true
 		c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Recv})
 	}

@@ -317,8 +317,8 @@ func (e *pipeEnd) goOn() {
 
 // room implements inlet: what the far queue takes until it is full.
 func (e *pipeEnd) room() int {
-	if g := e.gate; g != nil {
-		return int(g.high.Load()) - g.held()
+	if e.gate != nil {
+		return e.gate.headroom()
 	}
 	return e.far.c.headroom()
 }

@@ -127,10 +127,12 @@ func (c *Conn) chargeWithin(n int) bool {
 // headroom returns the bytes that may be queued until the connection is full, of its
 // own marks and of the budget. It is below 1 when it is full.
 func (c *Conn) headroom() int {
-	pending := c.Pending()
-	n := c.marks().High - pending
+	if c.gate != nil {
+		return c.gate.headroom()
+	}
+	n := c.marks().High - c.Pending()
 	if b := c.host.cfg.Budget; b != nil {
-		n = min(n, int(b.size-b.total.Load())-pending)
+		n = min(n, b.headroom(0))
 	}
 	return n
 }

@@ -21,7 +21,9 @@ func TestWide(t *testing.T) {
 	kept := plenty
 	kept.RecvLimit = mostAtOnce - 1
 	short := plenty
-	short.Budget = conn.NewBudget(mostAtOnce-1, conn.BudgetReject)
+	short.Budget = conn.NewBudget(2*mostAtOnce-1, conn.BudgetReject)
+	ample := plenty
+	ample.Budget = conn.NewBudget(2*mostAtOnce, conn.BudgetReject)
 	for _, tc := range []struct {
 		name  string
 		cfg   conn.Config
@@ -34,7 +36,8 @@ func TestWide(t *testing.T) {
 		{"less than a block", plenty, nil, reactor.BulkBlock - 1, false},
 		{"marks", tight, nil, 1 << 20, false},
 		{"RecvLimit", kept, nil, 1 << 20, false},
-		{"budget", short, nil, 1 << 20, false},
+		{"little budget", short, nil, 1 << 20, false},
+		{"budget", ample, nil, 1 << 20, true},
 		{"bridge", plenty, func(c *conn.Conn) { _, _ = c.NetConn() }, 1 << 20, false},
 	} {
 		t.Run(name("%s", tc.name), func(t *testing.T) {
@@ -88,12 +91,52 @@ func TestWideUntilFull(t *testing.T) {
 	r.gone()
 }
 
+// TestWideNoLonger holds that a receive of several blocks that waits is taken back
+// when the queue has no room for them any more.
+func TestWideNoLonger(t *testing.T) {
+	const high = 8 * reactor.BulkBlock
+	cfg := marks(high, 0, high)
+	cfg.PauseOnFull = true
+	r := newRig(t, 1<<20, cfg, nil)
+	wide := false
+	r.calls.onRecv = func(op *aio.Op) { wide = op.Flags&aio.Wide != 0 }
+	r.peer.Feed(make([]byte, 1<<20))
+	r.turns(30)
+	if !wide {
+		t.Error("no wide receive waits")
+	}
+	r.stuff()
+	r.do(func(*conn.Conn) { _ = r.write(high - 1) })
+	r.turns(3)
+	if wide {
+		t.Error("a wide receive waits beside a queue that is all but full")
+	}
+	r.gone()
+}
+
+// TestWideSingle holds that messages of a block's length, one at a time, are received
+// by receives of one block nearly always.
+func TestWideSingle(t *testing.T) {
+	r := newRig(t, 1<<20, marks(1<<20, 0, 1<<20), nil)
+	wide := 0
+	r.calls.onRecv = func(op *aio.Op) { wide += int(op.Flags&aio.Wide) / int(aio.Wide) }
+	const messages = 100
+	for range messages {
+		r.peer.Feed(make([]byte, reactor.BulkBlock))
+		r.turns(4)
+	}
+	if wide == 0 || wide > messages/6 {
+		t.Errorf("%d of %d receives for several blocks", wide, messages)
+	}
+	r.gone()
+}
+
 // TestWidePipe holds that a Pipe receives no more at once than fits the far queue.
 func TestWidePipe(t *testing.T) {
 	for _, tc := range []struct {
 		high int
 		want bool
-	}{{mostAtOnce, true}, {mostAtOnce - 1, false}} {
+	}{{2 * mostAtOnce, true}, {mostAtOnce - 1, false}} {
 		a := newRig(t, 1<<20, marks(1<<20, 0, 1<<20), nil)
 		cfg := marks(tc.high, 0, tc.high)
 		cfg.CloseTimeout = time.Hour

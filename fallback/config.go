@@ -25,7 +25,8 @@ type Config struct {
 	// Small is the same for all other receives. Default Pool.
 	Small *buf.Pool
 	// Batch is the most completions of Recv and Accept that one Wait tells, so
-	// that their bytes are still in the cache when they are handled. Default 32.
+	// that their bytes are still in the cache when they are handled. Default 32. The
+	// blocks of the last receive come whole (aio.WideBlocks).
 	Batch int
 	// BatchBytes ends the batch of a Wait when that many bytes were received.
 	// Default 256 KiB.

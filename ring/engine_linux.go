@@ -138,7 +138,7 @@ func (e *Engine) open(cfg EngineConfig) (err error) {
 	if e.arena, err = newArena(); err != nil {
 		return err
 	}
-	e.wide.pool = cfg.Pool
+	e.wide.pool, e.wide.most = cfg.Pool, cfg.RecvBuffers
 	if err := e.wake.open(); err != nil {
 		return err
 	}
@@ -218,10 +218,11 @@ func (e *Engine) submitCancel(op *aio.Op) {
 	batch := uint16(0)
 	switch op.Target {
 	case aio.Recv:
-		if e.cancelWide(op.Token) {
+		batch = uint16(e.slots.At(op.Token.Slot).group)
+		if batch == several {
+			e.cancelWide(op.Token)
 			return
 		}
-		batch = uint16(e.slots.At(op.Token.Slot).group)
 		if e.recv[batch].unstarve(op.Token) {
 			e.answers.push(CQE{UserData: op.Token.Pack(aio.Recv, batch), Res: -int32(unix.ECANCELED)})
 			return

@@ -22,6 +22,7 @@ const (
 	small      = iota // for receives that stay armed
 	bulk              // for those that end with their first completion
 	recvGroups        // how many there are
+	several           // in their place for wide receives, which have none
 )
 
 // recvBuffers are the blocks that wait in the kernel for data, and the receives
@@ -169,9 +170,9 @@ func (e *Engine) submitRecv(op *aio.Op) {
 	once := op.Flags&(aio.Bulk|aio.Once) != 0
 	if op.Flags&aio.Bulk != 0 {
 		r = &e.recv[bulk]
-	}
-	if op.Flags&aio.Wide != 0 && !r.starving && e.submitWide(op) {
-		return
+		if op.Flags&aio.Wide != 0 && !r.starving && e.submitWide(op) {
+			return
+		}
 	}
 	e.awaitRecv(op.Token, op.FD, r, once)
 }

@@ -15,6 +15,8 @@ import (
 // blocks are bought only when there is something to put into them.
 type wideRecvs struct {
 	pool *buf.Pool
+	most int // blocks that they may hold at once, as many as a ring offers
+	held int // blocks that were bought, and neither told nor given back
 	list []wideRecv
 	free []uint16 // of list
 	next []uint16 // to submit, when all answers are told
@@ -25,6 +27,7 @@ type wideRecv struct {
 	fd        int32
 	state     wideState
 	cancelled bool  // by the party: it must not poll again
+	found     bool  // a poll has said that there is something
 	told      uint8 // blocks before this one were told
 	blocks    [aio.WideBlocks]buf.Buf
 }
@@ -56,18 +59,19 @@ func (w *wideRecvs) get(t aio.Token, fd int32) (i uint16, ok bool) {
 
 // put gives i back, and its blocks.
 func (w *wideRecvs) put(i uint16) {
-	r := &w.list[i]
-	for b := range r.blocks {
-		r.blocks[b].Release()
-	}
-	r.state = wideFree
+	w.giveBack(i)
+	w.list[i].state = wideFree
 	w.free = append(w.free, i)
 }
 
-// find returns the place of the one that t has.
-func (w *wideRecvs) find(t aio.Token) (i uint16, ok bool) {
-	at := slices.IndexFunc(w.list, func(r wideRecv) bool { return r.state != wideFree && r.token == t })
-	return uint16(at), at >= 0
+// giveBack releases the blocks of i.
+func (w *wideRecvs) giveBack(i uint16) {
+	for b := range w.list[i].blocks {
+		if r := &w.list[i].blocks[b]; !r.IsZero() {
+			r.Release()
+			w.held--
+		}
+	}
 }
 
 // left returns how many completions the answer c is still good for.
@@ -92,6 +96,7 @@ func (e *Engine) submitWide(op *aio.Op) bool {
 	switch {
 	case !ok:
 	case e.slots.At(op.Token.Slot).empty && e.pollWide(i), e.recvWide(i):
+		e.slots.At(op.Token.Slot).group = several
 		return true
 	default:
 		e.wide.put(i)
@@ -118,14 +123,18 @@ func (e *Engine) recvWide(i uint16) bool {
 	r := &e.wide.list[i]
 	var rooms [aio.WideBlocks][]byte
 	n := 0
-	for ; n < len(rooms); n++ {
+	for ; n < len(rooms) && e.wide.held < e.wide.most; n++ {
 		if r.blocks[n] = e.wide.pool.Get(); r.blocks[n].IsZero() {
 			break
 		}
+		e.wide.held++
 		rooms[n] = r.blocks[n].Room()
 	}
+	if n == 0 {
+		return false
+	}
 	s := e.sendEntry() // which has room for a message header beside it
-	if n == 0 || s == nil {
+	if s == nil {
 		return false
 	}
 	msg, _ := e.arena.message(rooms[:n])
@@ -136,19 +145,18 @@ func (e *Engine) recvWide(i uint16) bool {
 	return true
 }
 
-// cancelWide cancels the wide receive of t, and reports whether there is one. What
-// is not a poll is decided when it is submitted, and there is nothing to cancel.
-func (e *Engine) cancelWide(t aio.Token) bool {
-	i, ok := e.wide.find(t)
-	if !ok {
-		return false
+// cancelWide cancels the wide receive of t, if it has one. What is not a poll is
+// decided when it is submitted, and there is nothing to cancel.
+func (e *Engine) cancelWide(t aio.Token) {
+	i := slices.IndexFunc(e.wide.list, func(r wideRecv) bool { return r.state != wideFree && r.token == t })
+	if i < 0 {
+		return
 	}
 	r := &e.wide.list[i]
 	r.cancelled = true
 	if r.state == widePolls {
-		e.cancelData(t.Pack(kindRecvWide, i))
+		e.cancelData(t.Pack(kindRecvWide, uint16(i)))
 	}
-	return true
 }
 
 // completeWide tells the answer to a wide receive, as far as done has room, and
@@ -161,7 +169,10 @@ func (e *Engine) completeWide(done []aio.Completion, c *CQE) (n int, all bool) {
 	case r.cancelled && (none || r.state == widePolls):
 		c.Res = -int32(unix.ECANCELED)
 	case none || r.state == widePolls && c.Res >= 0:
-		slot.empty = none
+		// What a poll has found may be no bytes, but an error that does not end the
+		// connection. To poll again would not wait.
+		slot.empty = none && !r.found
+		r.found = !none
 		e.wide.next = append(e.wide.next, i)
 		return 0, true
 	}
@@ -173,6 +184,7 @@ func (e *Engine) completeWide(done []aio.Completion, c *CQE) (n int, all bool) {
 	}
 	for ; n < len(done) && int(r.told) < used; n++ {
 		b := r.blocks[r.told].Take()
+		e.wide.held--
 		b.Extend(min(b.Cap(), int(c.Res)-int(r.told)*b.Cap()))
 		r.told++
 		done[n] = aio.Completion{Token: r.token, Kind: aio.Recv, First: true, Final: int(r.told) == used, Res: int32(b.Len()), In: b}
@@ -189,14 +201,13 @@ func (e *Engine) completeWide(done []aio.Completion, c *CQE) (n int, all bool) {
 func (e *Engine) wideOn() {
 	for _, i := range e.wide.next {
 		r := &e.wide.list[i]
-		for b := range r.blocks {
-			r.blocks[b].Release()
+		e.wide.giveBack(i)
+		switch empty := e.slots.At(r.token.Slot).empty; {
+		case empty && e.pollWide(i), !empty && r.found && e.recvWide(i):
+		default:
+			e.wide.put(i)
+			e.awaitRecv(r.token, r.fd, &e.recv[bulk], true)
 		}
-		if e.slots.At(r.token.Slot).empty && e.pollWide(i) || e.recvWide(i) {
-			continue
-		}
-		e.wide.put(i)
-		e.awaitRecv(r.token, r.fd, &e.recv[bulk], true)
 	}
 	e.wide.next = e.wide.next[:0]
 }

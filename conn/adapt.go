@@ -1,0 +1,83 @@
+package conn
+
+import (
+	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/reactor"
+)
+
+const (
+	// calmMost is after how many short receives a connection receives into small
+	// blocks again.
+	calmMost = 8
+	// wide is the most bytes that one receive brings. What is behind them in the
+	// socket comes with the next, when others have had their turn.
+	wide = aio.WideBlocks * reactor.BulkBlock
+	// filledEnough is how many large blocks in a row must come full before receives
+	// may bring several, and filledMost for how many others that is remembered.
+	filledEnough = 2
+	filledMost   = 16
+	// narrowed is where the count begins again when such a receive has brought a
+	// single block: for messages of a block's length it is dearer.
+	narrowed = -4
+)
+
+// adapt chooses how to receive next, when n bytes have come. A receive that stays
+// armed costs least for small messages, into small blocks. Where these come filled,
+// the peer sends much: then large blocks, one at a time, so that no more than it has
+// to be kept when reading is paused; or several, as long as these come filled and fit.
+func (c *Conn) adapt(n int, final bool) {
+	c.brought++
+	switch {
+	case n >= reactor.SmallBlock:
+		c.calm = 0
+		if !c.bulk {
+			c.bulk = true
+			c.touch()
+		}
+	case c.bulk:
+		if c.calm++; c.calm == calmMost {
+			c.bulk, c.calm = false, 0
+		}
+	}
+	switch full := n >= reactor.BulkBlock; {
+	case c.recvFlags&aio.Wide != 0 && final && c.brought == 1:
+		c.filled = narrowed
+	case !full && c.filled > 0:
+		c.filled--
+	case !full:
+	case c.filled < filledEnough:
+		c.filled++
+	default:
+		c.filled = filledMost
+	}
+}
+
+// howToReceive returns the flags of the next receive. It may bring several blocks while
+// the peer fills them, and so much fits until the queue is full, or until whoever takes
+// the input has enough.
+func (c *Conn) howToReceive() aio.Flags {
+	switch {
+	case c.bulk && c.filled >= filledEnough && c.room() >= wide:
+		return aio.Bulk | aio.Wide
+	case c.bulk:
+		return aio.Bulk
+	case c.unix:
+		return aio.Once
+	}
+	return 0
+}
+
+// room returns the bytes that may come until reading is paused, as far as that is
+// known before.
+func (c *Conn) room() int {
+	n := c.headroom()
+	if b := c.beside; b != nil {
+		if b.inlet != nil {
+			n = min(n, b.inlet.room())
+		}
+		if most := c.host.cfg.RecvLimit; most > 0 {
+			n = min(n, most-c.Kept())
+		}
+	}
+	return n
+}
