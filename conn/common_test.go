@@ -64,17 +64,7 @@ func TestSimCommon(t *testing.T) {
 			}
 			w.turn()
 		}
-		for i, p := range parties {
-			p.c.Close()
-			peers[i].AutoRead(true)
-		}
-		for i, p := range parties {
-			w.settle("FIN", peers[i].EOF)
-			peers[i].CloseWrite()
-			w.settle("close", func() bool { return p.closes == 1 })
-			p.check(peers[i])
-		}
-		w.finish()
+		w.part(parties, peers)
 	})
 }
 

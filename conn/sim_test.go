@@ -341,18 +341,24 @@ func TestSimSend(t *testing.T) {
 			}
 			w.turn()
 		}
-		for i, p := range parties {
-			p.c.Close()
-			peers[i].AutoRead(true)
-		}
-		for i, p := range parties {
-			w.settle("FIN", peers[i].EOF)
-			peers[i].CloseWrite()
-			w.settle("close", func() bool { return p.closes == 1 })
-			p.check(peers[i])
-		}
-		w.finish()
+		w.part(parties, peers)
 	})
+}
+
+// part closes all in order, and checks what each peer has.
+func (w *world) part(parties []*party, peers []*aiotest.Peer) {
+	w.t.Helper()
+	for i, p := range parties {
+		p.c.Close()
+		peers[i].AutoRead(true)
+	}
+	for i, p := range parties {
+		w.settle("FIN", peers[i].EOF)
+		peers[i].CloseWrite()
+		w.settle("close", func() bool { return p.closes == 1 })
+		p.check(peers[i])
+	}
+	w.finish()
 }
 
 // check compares what was accepted with what the peer has, for a connection

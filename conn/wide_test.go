@@ -114,6 +114,37 @@ func TestWideNoLonger(t *testing.T) {
 	r.gone()
 }
 
+// TestWidePause holds that who pauses in OnData is received from block by block then, so
+// that it has one block to keep each time but the first.
+func TestWidePause(t *testing.T) {
+	r := newRig(t, 1<<20, marks(1<<20, 0, 1<<20), nil)
+	r.peer.Feed(make([]byte, 1<<20))
+	r.turns(30)
+	r.onData = func(c *conn.Conn, _ *buf.Buf) { c.PauseRead() }
+	wide := false
+	for i := range 10 {
+		r.peer.Feed(make([]byte, 1<<20))
+		r.turns(8)
+		if i == 0 { // The receive that waited was for several.
+			r.calls.onRecv = func(op *aio.Op) { wide = wide || op.Flags&aio.Wide != 0 }
+		}
+		for r.bulk.InUse() > 1 && i == 0 {
+			r.do(func(c *conn.Conn) { c.ResumeRead() })
+			r.turns(2)
+		}
+		if n := r.bulk.InUse(); n > 1 {
+			t.Errorf("%d blocks are kept in pause %d", n, i)
+		}
+		r.do(func(c *conn.Conn) { c.ResumeRead() })
+	}
+	if wide {
+		t.Error("a receive for several blocks behind a pause")
+	}
+	r.c.Abort()
+	r.settle("close", r.isClosed)
+	r.finish()
+}
+
 // TestWideSingle holds that messages of a block's length, one at a time, are received
 // by receives of one block nearly always.
 func TestWideSingle(t *testing.T) {

@@ -26,10 +26,15 @@ func TestMain(m *testing.M) {
 	testutil.Main(m)
 }
 
-// started runs the program, and skips the test where its port is taken.
+// started runs the program, when its port is free: another test may have it. It skips
+// the test where that takes longer than any has.
 func started(t *testing.T) (program *exec.Cmd, ended chan error) {
 	t.Helper()
 	free, err := net.Listen("tcp", address)
+	for end := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(end); {
+		time.Sleep(100 * time.Millisecond)
+		free, err = net.Listen("tcp", address)
+	}
 	if err != nil {
 		t.Skip("the port of the example is taken: ", err)
 	}
