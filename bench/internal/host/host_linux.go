@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -115,22 +114,15 @@ func RSS(pid int) (int64, error) {
 	return 0, fmt.Errorf("no resident size of process %d in /proc", pid)
 }
 
-// Waited returns how long all threads of a process together were ready to run
-// and had no CPU, 0 where the kernel does not tell.
-func Waited(pid int) time.Duration {
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil {
+// Waited returns how long a thread of this process was ready to run and had no CPU, 0
+// where the kernel does not tell.
+func Waited(thread int) time.Duration {
+	words := strings.Fields(text(fmt.Sprintf("/proc/self/task/%d/schedstat", thread))) // time on a CPU, time waiting for one, in ns
+	if len(words) < 2 {
 		return 0
 	}
-	sum := time.Duration(0)
-	for _, name := range tasks {
-		if words := strings.Fields(text(name)); len(words) > 1 { // time on a CPU, time waiting for one, in ns
-			if n, err := strconv.ParseInt(words[1], 10, 64); err == nil {
-				sum += time.Duration(n)
-			}
-		}
-	}
-	return sum
+	ns, _ := strconv.ParseInt(words[1], 10, 64)
+	return time.Duration(ns)
 }
 
 // Threads returns the number of threads of a process, 0 when it is gone.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestProcessClock burns some CPU time and sees it on the clock.
@@ -35,24 +37,25 @@ func TestProcessClock(t *testing.T) {
 // TestWaited has two threads share a CPU: one of them waits at any time.
 func TestWaited(t *testing.T) {
 	const burn = 50 * time.Millisecond
-	before := Waited(os.Getpid())
-	done := make(chan bool)
+	waited := make(chan time.Duration)
 	for range 2 {
 		go func() {
 			runtime.LockOSThread() // Never unlocked: the thread ends with the goroutine.
 			if err := Bind(CPUs()[:1]); err != nil {
 				t.Error(err)
 			}
+			before := Waited(unix.Gettid())
 			for start := time.Now(); time.Since(start) < burn; {
 			}
-			done <- true
+			waited <- Waited(unix.Gettid()) - before
 		}()
 	}
-	<-done
-	if waited := Waited(os.Getpid()) - before; waited < burn/4 {
-		t.Errorf("two threads on one CPU for %v, and they waited %v", burn, waited)
+	if sum := <-waited + <-waited; sum < burn/4 {
+		t.Errorf("two threads on one CPU for %v, and they waited %v", burn, sum)
 	}
-	<-done
+	if Waited(1<<22+1) != 0 {
+		t.Error("a thread that is not there has waited")
+	}
 }
 
 func TestRSS(t *testing.T) {

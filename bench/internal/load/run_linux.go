@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/penstock-go/penstock/bench/internal/host"
 	"github.com/penstock-go/penstock/bench/internal/pattern"
@@ -23,14 +25,20 @@ type generator struct {
 	dialer  *dialer
 	base    time.Time
 	window  window
-	answer  answer // of the server to a handshake
+	answer  answer         // of the server to a handshake
+	ids     []atomic.Int32 // of the threads of load, once they run
 	workers []*worker
 	runners []runner
 	beside  *crowd
+	kept    time.Duration // from a CPU, all threads of load together, from just before the window
 	result  Result
 }
 
-// Run measures as spec says. opened is called when the window begins. When ctx
+// calm lies between what is done before a window and the window itself: whoever did it
+// had a CPU that the load or the server needs, and what that has delayed must be past.
+const calm = 10 * time.Millisecond
+
+// Run measures as spec says. opened is called just before the window begins. When ctx
 // ends, the answer is that of ctx.
 func Run(ctx context.Context, spec Spec, opened func()) (*Result, error) {
 	// Nothing here lives long enough to be worth a pause.
@@ -228,7 +236,6 @@ type snapshot struct {
 	at, idle time.Duration
 	answered int64
 	cpu      time.Duration
-	waited   time.Duration // of the generator, for a CPU
 }
 
 func (g *generator) snapshot() (s snapshot, err error) {
@@ -242,13 +249,23 @@ func (g *generator) snapshot() (s snapshot, err error) {
 		s.answered += w.answered.Load()
 		s.idle += time.Duration(w.idle.Load())
 	}
-	s.waited = host.Waited(os.Getpid()) // Last, since it takes longest: clock and count belong together.
 	return s, nil
+}
+
+// waited is how long the threads of load were ready to run and had no CPU.
+func (g *generator) waited() (sum time.Duration) {
+	for i := range g.ids {
+		if id := g.ids[i].Load(); id != 0 {
+			sum += host.Waited(int(id))
+		}
+	}
+	return sum
 }
 
 // measure runs the load and takes what falls into the window.
 func (g *generator) measure(ctx context.Context, opened func()) (*Result, error) {
 	runtime.GOMAXPROCS(len(g.runners) + 2)
+	g.ids = make([]atomic.Int32, len(g.runners))
 	ended := make(chan error, len(g.runners))
 	for i, r := range g.runners {
 		go func() { ended <- g.thread(i, r) }()
@@ -270,16 +287,22 @@ func (g *generator) measure(ctx context.Context, opened func()) (*Result, error)
 		return false
 	}
 	var from, to snapshot
-	if wait(g.spec.Warm) {
+	open := wait(g.spec.Warm)
+	if open {
+		opened()
+		g.kept = -g.waited()
+		open = wait(calm)
+	}
+	if open {
 		var err error
 		from, err = g.snapshot()
 		failures = errors.Join(failures, err)
 		g.window.to.Store(int64(from.at + g.spec.Window))
 		g.window.from.Store(int64(from.at))
-		opened()
 		if wait(g.spec.Window - (time.Since(g.base) - from.at)) {
 			to, err = g.snapshot()
 			failures = errors.Join(failures, err)
+			g.kept += g.waited()
 		}
 	}
 	g.window.stop.Store(int64(time.Since(g.base)))
@@ -307,6 +330,7 @@ func first(err error) error {
 func (g *generator) thread(i int, r runner) error {
 	if len(g.spec.CPUs) > 0 {
 		runtime.LockOSThread() // Never unlocked: the thread ends with the goroutine, and so does its binding.
+		g.ids[i].Store(int32(unix.Gettid()))
 		if err := host.Bind(g.spec.CPUs[i%len(g.spec.CPUs) : i%len(g.spec.CPUs)+1]); err != nil {
 			return err
 		}
@@ -320,8 +344,8 @@ func (g *generator) finish(from, to snapshot) (*Result, error) {
 	r.Messages = to.answered - from.answered
 	r.CPU = to.cpu - from.cpu
 	r.Busy = min(1, max(0, 1-float64(to.idle-from.idle)/float64(r.Elapsed)/float64(len(g.workers))))
-	if g.spec.Spin { // A server's threads wait for each other, and on a shared CPU so do server and generator.
-		r.Waited = min(1, float64(to.waited-from.waited)/float64(r.Elapsed)/float64(len(g.workers)))
+	if g.spec.Spin { // On a shared CPU server and generator wait for each other.
+		r.Waited = min(1, float64(g.kept)/float64(r.Elapsed+calm)/float64(len(g.workers)))
 	}
 	r.Rate = g.spec.Rate
 	all, late := NewHistogram(), NewHistogram()
