@@ -146,17 +146,9 @@ func Encode(h *hdrhistogram.Histogram) (string, error) {
 	return string(text), err
 }
 
-// Together returns the histogram of several rounds.
-func Together(rounds []Latency) (*hdrhistogram.Histogram, error) {
-	sum := NewHistogram()
-	for _, l := range rounds {
-		h, err := hdrhistogram.Decode([]byte(l.All))
-		if err != nil {
-			return nil, err
-		}
-		sum.Merge(h)
-	}
-	return sum, nil
+// Decode returns the histogram that All holds.
+func (l *Latency) Decode() (*hdrhistogram.Histogram, error) {
+	return hdrhistogram.Decode([]byte(l.All))
 }
 
 // Event is one line that the generator prints: at the start of the window, and

@@ -177,7 +177,7 @@ func TestNoOmission(t *testing.T) {
 	if r.Late == nil || r.Late.N < r.Latency.N/2 || r.Late.N > r.Latency.N { // Some were sent before it knew that the window had begun.
 		t.Errorf("the generator says of %+v how late it sent them, and %d were due", r.Late, r.Latency.N)
 	}
-	if all, err := Together([]Latency{r.Latency, r.Latency}); err != nil || all.TotalCount() != 2*r.Latency.N {
+	if all, err := r.Latency.Decode(); err != nil || all.TotalCount() != r.Latency.N {
 		t.Errorf("the histogram does not come back: %v", err)
 	}
 	if n := r.Latency.N; n < 500 || n > 700 {

@@ -267,25 +267,6 @@ func (r *Report) stalledBytes(subject string) (float64, bool) {
 	return stats.Median(all), len(all) > 0
 }
 
-func (r *Report) latencyGoals() []Goal {
-	var all []Goal
-	for _, f := range []struct {
-		name string
-		m    metric
-	}{{"p50", p50}, {"p99", p99}, {"p99.9", p999}} {
-		g := Goal{Row: "open-50", What: "uring: " + f.name + " at half load against gnet", Limit: latencyOfGnet, Verdict: Open}
-		gnet, ok := r.best("open-50", "", f.m, "gnet")
-		if !ok {
-			g.Note = "needs -compare, and that peer"
-			all = append(all, g)
-			continue
-		}
-		g.What += " (" + gnet + ")"
-		all = append(all, g.judge(r.ratio("open-50", "", "uring", gnet, f.m), r.noise("open-50", "", f.m)))
-	}
-	return all
-}
-
 // Tally counts the goals that were measured, those of them that are not reached, and of
 // both how many are so by less than the run resolves.
 type Tally struct{ Measured, Short, ShortClose, PassClose int }

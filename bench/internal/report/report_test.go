@@ -73,6 +73,8 @@ func fixtureRun(sc scenario.Scenario, v scenario.Variant, s Subject, round int, 
 		res.Latency.Curve = append(res.Latency.Curve, int64(ns)*int64(i+1))
 	}
 	switch sc.Kind {
+	case scenario.Latency:
+		res.Latency = latencies(ns, 4*ns, 8*ns)
 	case scenario.Memory:
 		res.RSSBefore, res.RSSIdle, res.RSSAfter = 1<<20, 1<<20+int64(300*factor)*int64(res.Conns), 1<<20+int64(700*factor)*int64(res.Conns)
 	case scenario.Slow:
@@ -160,39 +162,6 @@ func TestFailures(t *testing.T) {
 	want := []string{"a, x: after 64 bytes (the first of 2 failures)", "a, y: gone (3 times)"}
 	if got := r.Failures(); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
-	}
-}
-
-// TestQuantiles sees a stall that was in one of five rounds, which no median of rounds has.
-func TestQuantiles(t *testing.T) {
-	r := fixture(costs{})
-	for i := range r.Runs {
-		run := &r.Runs[i]
-		if run.Scenario != "open-50" || run.Subject != "uring" {
-			continue
-		}
-		h := load.NewHistogram()
-		for n := range 1000 {
-			load.Record(h, 50_000)
-			if run.Round == 3 && n < 50 {
-				load.Record(h, 90_000_000)
-			}
-		}
-		var err error
-		run.Result.Latency = load.Summarize(h)
-		if run.Result.Latency.All, err = load.Encode(h); err != nil {
-			t.Fatal(err)
-		}
-	}
-	of := r.quantiles("open-50", "uring")
-	if of(50) > 60_000 || of(99.9) < 80_000_000 {
-		t.Errorf("p50 %v, p99.9 %v", of(50), of(99.9))
-	}
-	if v, _ := r.median("open-50", "", "uring", p999); v > 60_000 {
-		t.Errorf("the median of the rounds is %v: nothing is tested", v)
-	}
-	if old := r.quantiles("open-75", "uring"); old(99.9) == 0 {
-		t.Error("raw figures without histograms have no latencies")
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/penstock-go/penstock/bench/internal/load"
 	"github.com/penstock-go/penstock/bench/internal/scenario"
 	"github.com/penstock-go/penstock/bench/internal/stats"
 )
@@ -243,31 +242,6 @@ func (r *Report) latencyTable() Table {
 		}
 	}
 	return t
-}
-
-// quantiles returns what looks up the latency of an open loop at a percentile, in ns: of
-// all messages of all rounds. In older raw figures, which have no histograms, it is the
-// median of the rounds.
-func (r *Report) quantiles(scenario, subject string) func(percent float64) float64 {
-	var rounds []load.Latency
-	for i := range r.Runs {
-		if x := &r.Runs[i]; x.Scenario == scenario && x.Subject == subject && x.Result != nil && x.Result.Latency.All != "" {
-			rounds = append(rounds, x.Result.Latency)
-		}
-	}
-	if all, err := load.Together(rounds); err == nil && len(rounds) > 0 {
-		return func(percent float64) float64 { return float64(all.ValueAtQuantile(percent)) }
-	}
-	at := load.Quantiles()
-	return func(percent float64) float64 {
-		v, _ := r.median(scenario, "", subject, func(x *Run) float64 {
-			if i := slices.Index(at, percent); i >= 0 && i < len(x.Result.Latency.Curve) {
-				return float64(x.Result.Latency.Curve[i])
-			}
-			return 0
-		})
-		return v
-	}
 }
 
 // memoryTable has resident memory.

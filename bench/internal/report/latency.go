@@ -1,0 +1,138 @@
+package report
+
+import (
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/penstock-go/penstock/bench/internal/load"
+	"github.com/penstock-go/penstock/bench/internal/stats"
+)
+
+// history is the latencies of an open loop by round.
+type history map[int]*hdrhistogram.Histogram
+
+// history reads those of a subject. Older raw figures have no histograms.
+func (r *Report) history(scenario, subject string) history {
+	all := history{}
+	for i := range r.Runs {
+		x := &r.Runs[i]
+		if x.Scenario != scenario || x.Subject != subject || x.Result == nil || x.Result.Latency.All == "" {
+			continue
+		}
+		if h, err := x.Result.Latency.Decode(); err == nil {
+			all[x.Round] = h
+		}
+	}
+	return all
+}
+
+// at returns the latency at a percentile of all messages of all rounds but one, in ns.
+func (h history) at(percent float64, without int) float64 {
+	sum := load.NewHistogram()
+	for round, one := range h {
+		if round != without {
+			sum.Merge(one)
+		}
+	}
+	return float64(sum.ValueAtQuantile(percent))
+}
+
+// allRounds leaves none out.
+const allRounds = -1
+
+// quantiles returns what looks up the latency of an open loop at a percentile, in ns: of
+// all messages of all rounds. In older raw figures, which have no histograms, it is the
+// median of the rounds.
+func (r *Report) quantiles(scenario, subject string) func(percent float64) float64 {
+	if h := r.history(scenario, subject); len(h) > 0 {
+		return func(percent float64) float64 { return h.at(percent, allRounds) }
+	}
+	at := load.Quantiles()
+	return func(percent float64) float64 {
+		v, _ := r.median(scenario, "", subject, func(x *Run) float64 {
+			if i := slices.Index(at, percent); i >= 0 && i < len(x.Result.Latency.Curve) {
+				return float64(x.Result.Latency.Curve[i])
+			}
+			return 0
+		})
+		return v
+	}
+}
+
+// pooledRatio is one shown percentile by another. The median of pairs has no place for a
+// stall that comes in one round of five; here it counts by the messages that it delayed.
+// The spread is that of the same ratio with each round left out in turn: where one round
+// makes the figure, it is wide.
+func pooledRatio(a, b history, percent float64) stats.Ratio {
+	var ratio stats.Ratio
+	var all []float64
+	for round := range a {
+		if _, ok := b[round]; ok && len(a) > 1 && len(b) > 1 {
+			all = append(all, a.at(percent, round)/b.at(percent, round))
+		}
+	}
+	if len(all) == 0 {
+		return ratio
+	}
+	ratio.Median, ratio.Pairs = a.at(percent, allRounds)/b.at(percent, allRounds), len(all)
+	ratio.Low, ratio.High = slices.Min(all), slices.Max(all)
+	return ratio
+}
+
+// pooledNoise is what the A/A pair shows in the same way.
+func (r *Report) pooledNoise(scenario string, percent float64) float64 {
+	for _, s := range r.Subjects {
+		if s.Again != "" {
+			if same := pooledRatio(r.history(scenario, s.Name), r.history(scenario, s.Again), percent); same.Pairs > 0 {
+				return stats.Noise(same)
+			}
+		}
+	}
+	return math.Inf(1)
+}
+
+// latencyGoals compares what the table of the open loops shows.
+func (r *Report) latencyGoals() []Goal {
+	const row = "open-50"
+	var all []Goal
+	own := r.history(row, "uring")
+	for _, f := range []struct {
+		name    string
+		percent float64
+	}{{"p50", 50}, {"p99", 99}, {"p99.9", 99.9}} {
+		g := Goal{Row: row, What: "uring: " + f.name + " at half load against gnet", Limit: latencyOfGnet, Verdict: Open}
+		gnet, peer := r.quickest(row, "gnet", f.percent)
+		if peer == nil {
+			g.Note = "needs -compare, and that peer"
+			all = append(all, g)
+			continue
+		}
+		g.What += " (" + gnet + ")"
+		ratio := pooledRatio(own, peer, f.percent)
+		g = g.judge(ratio, r.pooledNoise(row, f.percent))
+		if !g.Close && ratio.Pairs > 0 && ratio.Low <= g.Limit && g.Limit < ratio.High {
+			g.Close, g.Note = true, "without one of the rounds it is otherwise: not resolved"
+		}
+		all = append(all, g)
+	}
+	return all
+}
+
+// quickest returns the subject of a family with the least latency at a percentile.
+func (r *Report) quickest(scenario, family string, percent float64) (name string, rounds history) {
+	least := math.Inf(1)
+	for _, s := range r.subjects() {
+		if s.Own || s.Name != family && !strings.HasPrefix(s.Name, family+"-") {
+			continue
+		}
+		if h := r.history(scenario, s.Name); len(h) > 0 {
+			if v := h.at(percent, allRounds); v < least {
+				name, rounds, least = s.Name, h, v
+			}
+		}
+	}
+	return name, rounds
+}
