@@ -332,15 +332,11 @@ func (b *bench) needCapacity(ctx context.Context, s scenario.Scenario) error {
 	return nil
 }
 
-// disturbed is from which share of a window on, in which others had the
-// generator's CPU, a measurement is made again, once.
-const disturbed = 0.2
-
 // measure measures one subject once, or twice when others had the CPUs and there is
 // time left for it: on a machine that is never quiet nothing is gained by twice the time.
 func (b *bench) measure(ctx context.Context, s scenario.Scenario, v scenario.Variant, c *candidate) report.Run {
 	first := b.once(ctx, s, v, c)
-	if b.smoke || b.plan.spare <= 0 || first.Result == nil || first.Result.Waited < disturbed {
+	if b.smoke || b.plan.spare <= 0 || first.Result == nil || first.Result.Waited < report.Disturbed {
 		return first
 	}
 	start := time.Now()

@@ -63,10 +63,15 @@ const leastCPUs = 2
 // noisy is from how many CPUs used by others on the run is not to be believed.
 const noisy = 0.1
 
+// Disturbed is from which share of a window on, in which others had the generator's CPU, a
+// measurement is made again, once, and warned of if that did not help. A quiet machine is
+// below 0.01.
+const Disturbed = 0.05
+
 // disturbed counts the measurements in which others had the CPUs.
 func (r *Report) disturbed() (n int) {
 	for _, run := range r.Runs {
-		if run.Result != nil && run.Result.Waited > 0.2 {
+		if run.Result != nil && run.Result.Waited >= Disturbed {
 			n++
 		}
 	}
@@ -87,7 +92,7 @@ func (r *Report) Warnings() []string {
 		all = append(all, fmt.Sprintf("A cgroup allows this process %.2g CPUs, and server and generator need two: they were stopped again and again, and no figure here is to be believed.", q))
 	}
 	if n := r.disturbed(); n > 0 {
-		all = append(all, fmt.Sprintf("In %d of %d measurements others had the generator's CPU for more than a fifth of the time; their figures are not to be believed.", n, len(r.Runs)))
+		all = append(all, fmt.Sprintf("In %d of %d measurements others had the generator's CPU for a twentieth of the time or more; their latencies and throughputs are not to be believed.", n, len(r.Runs)))
 	}
 	for _, s := range r.Subjects {
 		if s.Error != "" {
