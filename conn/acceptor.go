@@ -284,7 +284,7 @@ func (a *acceptor) granted(*reactor.Loop) {
 	a.touch()
 }
 
-// Flush implements reactor.Flusher: it serves one of those who wait. Each has
+// Flush implements reactor.Sink: it serves one of those who wait. Each has
 // a call of its own, so that a handler that panics costs the others nothing.
 func (a *acceptor) Flush(l *reactor.Loop) {
 	a.touched = false

@@ -222,6 +222,9 @@ func (t *try) Complete(_ *reactor.Loop, done *aio.Completion) {
 // Stop implements reactor.Sink: the connection decides.
 func (t *try) Stop(*reactor.Loop, bool) {}
 
+// Flush implements reactor.Sink.
+func (t *try) Flush(*reactor.Loop) {}
+
 // Panicked implements reactor.Sink. What runs for a try that can panic is the
 // handler's OnOpen, and for that the connection has taken over.
 func (t *try) Panicked(*reactor.Loop, any) {}

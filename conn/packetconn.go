@@ -169,7 +169,7 @@ func (p *PacketConn) touch() {
 	}
 }
 
-// Flush implements reactor.Flusher. It is not for users.
+// Flush implements reactor.Sink. It is not for users.
 func (p *PacketConn) Flush(*reactor.Loop) {
 	p.touched = false
 	if p.state == closed {

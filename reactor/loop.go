@@ -26,17 +26,15 @@ type Sink interface {
 	// Complete hands over one completion. Bytes in c.In that are not taken
 	// are released behind it.
 	Complete(l *Loop, c *aio.Completion)
+	// Flush runs at the end of a turn in which the party was touched: it submits
+	// what it has collected. One that is never touched has an empty one.
+	Flush(l *Loop)
 	// Stop asks the party to end: at its own pace, or at once if hard is set.
 	// It ends by Detach. It may be asked more than once.
 	Stop(l *Loop, hard bool)
 	// Panicked says that a handler that ran for the party has panicked. The
 	// loop has logged and counted it.
 	Panicked(l *Loop, value any)
-}
-
-// Flusher is a party that collects work during a turn and submits it at the end.
-type Flusher interface {
-	Flush(l *Loop)
 }
 
 // task is a function to run, and the party for which it runs.
@@ -70,7 +68,7 @@ type Loop struct {
 	now       time.Duration
 	nowValid  bool
 	expired   int // timers that ran
-	dirty     []Flusher
+	dirty     []Sink
 	flushNext int
 	later     []task // filled by Defer
 	running   []task // being run
@@ -194,9 +192,9 @@ func (l *Loop) Detach(t aio.Token) {
 // Lookup returns the party that t names, or nil when it is gone.
 func (l *Loop) Lookup(t aio.Token) Sink { return l.table.lookup(t) }
 
-// Touch has f flushed at the end of this turn. The caller keeps it from being
+// Touch has s flushed at the end of this turn. The caller keeps it from being
 // touched twice.
-func (l *Loop) Touch(f Flusher) { l.dirty = append(l.dirty, f) }
+func (l *Loop) Touch(s Sink) { l.dirty = append(l.dirty, s) }
 
 // Post is Remote().Post: fn runs in one of the next turns, behind what other
 // goroutines have posted before, and for nobody, so it survives the party that
@@ -417,13 +415,11 @@ func (l *Loop) runDeferred() {
 // a handler that runs inside, have their turn before the loop sleeps.
 func (l *Loop) flush() {
 	for l.flushNext < len(l.dirty) {
-		f := l.dirty[l.flushNext]
+		s := l.dirty[l.flushNext]
 		l.dirty[l.flushNext] = nil
 		l.flushNext++
-		if s, ok := f.(Sink); ok {
-			l.current = s
-		}
-		f.Flush(l)
+		l.current = s
+		s.Flush(l)
 	}
 	l.current = nil
 	l.dirty, l.flushNext = l.dirty[:0], 0

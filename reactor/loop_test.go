@@ -58,6 +58,7 @@ func (s *sink) Complete(_ *Loop, c *aio.Completion) {
 		s.complete(c)
 	}
 }
+func (s *sink) Flush(*Loop) {}
 func (s *sink) Stop(*Loop, bool) {
 	s.stops++
 	if s.detach != nil {

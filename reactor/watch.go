@@ -103,5 +103,8 @@ func (p *watcher) Complete(_ *Loop, c *aio.Completion) {
 // Stop implements Sink: a watch is dropped when the last party is gone.
 func (*watcher) Stop(*Loop, bool) {}
 
+// Flush implements Sink.
+func (*watcher) Flush(*Loop) {}
+
 // Panicked implements Sink.
 func (p *watcher) Panicked(*Loop, any) { (*Watch)(p).Stop() }
