@@ -167,3 +167,50 @@ func TestCommon(t *testing.T) {
 	w.settle("close", func() bool { return parties[4].closes == 1 && parties[0].closes == 1 })
 	w.finish()
 }
+
+// TestLone holds that one message by itself has no queue, whoever sends it and how,
+// and that a second message and a socket that is full make one of it.
+func TestLone(t *testing.T) {
+	w := newWorld(t, 1, aiotest.Config{})
+	cfg, _ := marks(100_000, 10, 100_000).Check()
+	parties, peers := w.crowd(1, cfg)
+	w.turn()
+	c := parties[0].c
+	for name, send := range map[string]func(){
+		"Write":      func() { _, _ = c.Write([]byte("one")) },
+		"SendVec":    func() { c.SendVec([][]byte{[]byte("o"), []byte("ne")}) },
+		"SendHeaded": func() { c.SendHeaded([]byte("o"), []byte("ne")) },
+		"Send": func() {
+			b := w.loop.Small().Get()
+			b.Append([]byte("one"))
+			c.Send(&b)
+		},
+		"Encode": func() { c.Encode(3, func(dst []byte) ([]byte, error) { return append(dst, "one"...), nil }) },
+	} {
+		if send(); conn.Common(c) != 1 {
+			t.Errorf("%s: one message has a queue", name)
+		}
+		w.turn()
+		if w.turn(); c.Pending() != 0 || conn.Common(c) != 0 {
+			t.Errorf("%s: %d bytes are pending behind the send", name, c.Pending())
+		}
+		if got := string(peers[0].ReadAll()); got != "one" {
+			t.Errorf("%s: the peer has %q", name, got)
+		}
+		send()
+		if c.SendHeaded(nil, []byte(", two")); conn.Common(c) != 0 {
+			t.Errorf("%s: two messages without a queue", name)
+		}
+		if _, _ = c.Write([]byte(", three")); c.Pending() != len("one, two, three") {
+			t.Errorf("%s: %d bytes are pending", name, c.Pending())
+		}
+		w.turn()
+		w.turn()
+		if got := string(peers[0].ReadAll()); got != "one, two, three" {
+			t.Errorf("%s: the peer has %q", name, got)
+		}
+	}
+	c.Abort()
+	w.settle("close", func() bool { return parties[0].closes == 1 })
+	w.finish()
+}

@@ -116,6 +116,7 @@ type host struct {
 	zeroCopy int         // pieces from so many bytes on; 0 = never
 	maxOut   int         // pieces of one send
 	splicers int         // pipes of the kernel in use
+	plain    bool        // neither a budget nor a policy counts their messages
 	timed    bool        // they have deadlines
 	unix     bool        // its sockets are unix sockets
 	spare    []*outbound // done with, to be used again
@@ -130,6 +131,7 @@ type host struct {
 
 func newHost(l *reactor.Loop, cfg Config, k *hooks) *host {
 	h := &host{loop: l, cfg: cfg, marks: Marks{cfg.HighWater, cfg.LowWater, cfg.Limit}, hooks: k, maxOut: l.Caps().MaxOut, share: cfg.Budget.shareOf(l)}
+	h.plain = h.share == nil && cfg.SlowPeer != DropOldest
 	h.timed = cfg.deadlines() != Deadlines{}
 	if l.Caps().ZeroCopy {
 		h.zeroCopy = cfg.ZeroCopyMin
@@ -256,10 +258,13 @@ func (c *Conn) touch() {
 	}
 }
 
-// Flush implements reactor.Flusher: it brings the connection from what it is
+// Flush implements reactor.Sink: it brings the connection from what it is
 // to what it is to be. It is not for users.
 func (c *Conn) Flush(*reactor.Loop) {
 	c.touched = false
+	if c.quiet() && c.listens() && c.flushLone() {
+		return
+	}
 	if c.state == closed {
 		return
 	}
@@ -272,6 +277,12 @@ func (c *Conn) Flush(*reactor.Loop) {
 	c.pump()
 	c.armOrCancel()
 	c.proceed()
+}
+
+// quiet reports whether c is open and neither a clock nor a hook nor a part of the
+// library may ask for anything: then it receives, and sends what there is, and no more.
+func (c *Conn) quiet() bool {
+	return c.state == open && !c.full && !c.offline && !c.remark && c.clock == nil && c.beside == nil
 }
 
 // Complete implements reactor.Sink. It is not for users.

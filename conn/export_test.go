@@ -68,7 +68,7 @@ func Common(c *Conn) int {
 	if c.out == nil {
 		return 0
 	}
-	return c.out.sharers
+	return c.out.lone.sharers
 }
 
 // RecordBytes is what a Conn is long.

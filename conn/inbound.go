@@ -171,6 +171,12 @@ func (c *Conn) dropParked() {
 	b.parked = nil
 }
 
+// listens reports whether the receive is armed that stays so, and armOrCancel would
+// find nothing to do.
+func (c *Conn) listens() bool {
+	return c.armed && !c.cancelling && !c.bulk && c.recvFlags == 0 && c.paused == 0 && !c.eof
+}
+
 // armOrCancel brings the receive to what it should be: armed while somebody
 // listens or input is to be discarded, cancelled while reading is paused, when it
 // is of the kind for little while the peer sends much, and when it may bring more

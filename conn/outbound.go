@@ -20,9 +20,10 @@ const small = 2 << 10
 // outbound is what a connection needs while bytes are on their way out. It
 // comes from its host's spares and goes back there.
 type outbound struct {
+	lone     lone // in place of q, while one message is all there is
+	asked    int  // bytes of the send in flight
 	q        sendq
 	op       aio.Op
-	asked    int       // bytes of the send in flight
 	stuck    bool      // the last send was short: the socket is full
 	backlog  bool      // since the queue was last empty, the socket was full once
 	prompt   bool      // somebody waits for the completion
@@ -36,7 +37,6 @@ type outbound struct {
 	passed   []*stream // read to their end, and not all told
 	ahead    int       // bytes of streams in q that the kernel has not taken
 	bounds   *bounds   // of the messages, if somebody drops whole ones
-	sharers  int       // connections that have this one in common; 0: it is of one, which may change it
 	tainted  bool      // an engine may yet read the list of op, though nobody has this any more
 }
 
@@ -51,7 +51,7 @@ func (c *Conn) outbox() *outbound {
 			b.vital = c.vital
 		}
 		c.out.op = aio.Op{Token: c.token, Kind: aio.Send, FD: c.fd, Out: c.out.op.Out}
-	case c.out.sharers > 0:
+	case c.out.lone.sharers > 0:
 		c.own()
 	}
 	return c.out
@@ -124,6 +124,10 @@ func (c *Conn) send(b *buf.Buf, s Status) Status {
 // join puts the bytes of b at the end of the queue: by a copy into the last block
 // where that is cheaper, or saves memory.
 func (c *Conn) join(b *buf.Buf) {
+	if c.lonely(b.Len()) {
+		c.joinAlone(b)
+		return
+	}
 	o := c.outbox()
 	q := o.next(b.Len())
 	if tail := q.room(); tail != nil && (b.Len() <= small || o.stuck || q != &o.q) && b.Len() <= len(tail.Room()) {
@@ -241,6 +245,9 @@ func (c *Conn) Spare(n, keep int) bool {
 // store copies the n bytes of v to the end of the queue: all of them, or
 // nothing when there is no memory.
 func (c *Conn) store(n int, v [][]byte) bool {
+	if c.out == nil && c.storeAlone(n, v) {
+		return true
+	}
 	q := c.outbox().end()
 	tail := q.room()
 	fresh, ok := c.blocks(n - len(roomOf(tail)))
@@ -358,8 +365,8 @@ func (c *Conn) pump() {
 		c.hurry()
 		return
 	}
-	if o.sharers > 0 {
-		if c.sendCommon() {
+	if o.lone.sharers > 0 {
+		if c.sendLone() {
 			return
 		}
 		o = c.own()
@@ -441,8 +448,10 @@ func (c *Conn) smallBlock(n int) buf.Buf {
 // sent settles a completion of Send. The first one tells what was taken and
 // lets the next send go; the final one of a zero-copy send ends its loan.
 func (c *Conn) sent(done *aio.Completion) {
-	if !c.sentCommon(done) {
+	if !c.sentLone(done) {
 		c.sentOwn(done)
+	} else if c.quiet() {
+		return // With nothing behind this send, a flush would find nothing to do.
 	}
 	if c.state >= ending || c.offline {
 		c.proceed()
@@ -450,7 +459,6 @@ func (c *Conn) sent(done *aio.Completion) {
 	}
 	c.runDones()
 	c.edges()
-	// With nothing behind this send, a flush would find nothing to do.
 	if c.vacate(); c.out != nil || c.state != open || c.clock != nil {
 		c.touch()
 	}
@@ -460,6 +468,7 @@ func (c *Conn) sentOwn(done *aio.Completion) {
 	o := c.own()
 	if done.First {
 		c.sending = false
+		o.lone.out[0] = nil
 		clear(o.op.Out) // A spare outbound must not keep what was sent alive.
 		switch {
 		case done.Res >= 0:

@@ -285,8 +285,8 @@ func (c *Conn) awaitMemory(s *stream) {
 // dropOut gives up all that waits, at the end of the connection.
 func (c *Conn) dropOut(err error) {
 	o := c.out
-	if o.sharers > 0 {
-		c.leaveCommon()
+	if o.lone.sharers > 0 {
+		c.vacateLone()
 		return
 	}
 	o.q.drop()

@@ -31,7 +31,7 @@ func (c *Conn) SendVec(v [][]byte) Status {
 // way for small messages, many of which go out together.
 func (c *Conn) SendHeaded(head, p []byte) Status {
 	n := len(head) + len(p)
-	if o := c.out; o != nil && n > 0 && c.state == open {
+	if o := c.own(); o != nil && n > 0 && c.state == open {
 		if tail := o.end().room(); tail != nil && n <= len(tail.Room()) && c.chargeWithin(n) {
 			o.bounds.add(n)
 			room := tail.Room()

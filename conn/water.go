@@ -183,6 +183,16 @@ func (c *Conn) late(n int) Status {
 // peer, not of our batching: the queue is offered to the kernel before.
 func (c *Conn) admitted() Status {
 	c.touch()
+	pending := c.Pending()
+	if c.host.share == nil && pending < c.marks().High {
+		c.peak(pending)
+		return Queued
+	}
+	return c.nearFull()
+}
+
+// nearFull is admitted where the queue may be full, or a budget counts.
+func (c *Conn) nearFull() Status {
 	c.host.share.add(c)
 	if c.out.straight > 0 {
 		c.passed()
