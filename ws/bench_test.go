@@ -2,11 +2,17 @@ package ws_test
 
 import (
 	"fmt"
+	"io"
+	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/aio/aiotest"
+	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
 )
 
@@ -49,4 +55,128 @@ func BenchmarkEcho(b *testing.B) {
 			})
 		}
 	}
+}
+
+// willing is an engine that takes every send whole, and costs next to nothing.
+type willing struct {
+	aio.Engine
+	done []aio.Completion
+	told int
+}
+
+func (e *willing) Caps() aio.Caps { return aio.Caps{Engine: "fake", MaxOut: 64} }
+
+func (e *willing) Submit(op *aio.Op) {
+	if op.Kind == aio.Send {
+		n := 0
+		for _, p := range op.Out {
+			n += len(p)
+		}
+		e.done = append(e.done, aio.Completion{Token: op.Token, Kind: aio.Send, First: true, Final: true, Batch: op.Batch, Res: int32(n)})
+	}
+}
+
+func (e *willing) Wait(done []aio.Completion, _ time.Duration) (int, error) {
+	n := copy(done, e.done[e.told:])
+	if e.told += n; e.told == len(e.done) {
+		e.done, e.told = e.done[:0], 0
+	}
+	return n, nil
+}
+
+// stage is a loop on a willing engine.
+type stage struct {
+	*willing
+	loop *reactor.Loop
+	pool *buf.Pool
+	come aio.Completion // scratch of say
+}
+
+func newStage(b *testing.B) *stage {
+	s := &stage{willing: &willing{}}
+	s.pool, _ = buf.NewPool(buf.Config{BlockSize: reactor.SmallBlock, SlabBlocks: 8})
+	s.loop = reactor.NewLoop(reactor.LoopConfig{Engine: s.willing, Small: s.pool, Bulk: s.pool, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	b.Cleanup(s.pool.Close)
+	return s
+}
+
+// open opens a connection that has heard p.
+func (s *stage) open(b *testing.B, h conn.Handler, p []byte) *conn.Conn {
+	cfg, err := conn.Config{}.Check()
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := conn.New(s.loop, -1, h, cfg)
+	s.settle(b)
+	if p != nil {
+		s.say(c, p)
+		s.settle(b)
+	}
+	return c
+}
+
+// say has p come on c.
+func (s *stage) say(c *conn.Conn, p []byte) {
+	s.come = aio.Completion{Kind: aio.Recv, First: true, Res: int32(len(p)), In: s.pool.Get()}
+	s.come.In.Append(p)
+	c.Complete(s.loop, &s.come)
+	s.come.In.Release()
+}
+
+func (s *stage) settle(b *testing.B) {
+	for more := true; more; more = len(s.done) > 0 {
+		if err := s.loop.Turn(0); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkEchoAlone is what a message costs that comes alone and is sent back, beside
+// the kernel, and beside that what the same bytes cost without a WebSocket.
+func BenchmarkEchoAlone(b *testing.B) {
+	for _, size := range []int{64, 1024} {
+		b.Run(fmt.Sprint("raw/", size), func(b *testing.B) {
+			echoAlone(b, &conn.Funcs{Data: func(c *conn.Conn, in *buf.Buf) { c.Send(in) }}, nil, size)
+		})
+		b.Run(fmt.Sprint("ws/", size), func(b *testing.B) {
+			server, err := ws.NewServer(echoer(), ws.Config{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			echoAlone(b, server, handshake(), size)
+		})
+	}
+}
+
+func echoAlone(b *testing.B, h conn.Handler, head []byte, size int) {
+	s := newStage(b)
+	c := s.open(b, h, head)
+	p := encode(true, frame{op: byte(ws.Binary), data: strings.Repeat("x", size)})
+	b.ReportAllocs()
+	for b.Loop() {
+		s.say(c, p)
+		s.settle(b)
+	}
+}
+
+// BenchmarkPrepared is what a message for 1000 WebSockets costs beside the kernel.
+func BenchmarkPrepared(b *testing.B) {
+	var conns []*ws.Conn
+	server, err := ws.NewServer(&ws.Funcs{Open: func(c *ws.Conn) { conns = append(conns, c) }}, ws.Config{Deflate: &ws.Deflate{}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := newStage(b)
+	for range 1000 {
+		s.open(b, server, handshake("Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover"))
+	}
+	m := ws.Prepare(ws.Text, make([]byte, 1024))
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, c := range conns {
+			c.SendPrepared(m)
+		}
+		s.settle(b)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(conns)), "ns/member")
 }

@@ -395,3 +395,47 @@ func TestDropOldest(t *testing.T) {
 		r.gone()
 	}
 }
+
+// TestSendReceivedRefused refuses to send messages back that share a block: each stays
+// what it was, what is behind it is heard, and it is sent once there is room.
+func TestSendReceivedRefused(t *testing.T) {
+	for _, retry := range []bool{false, true} {
+		r := newRig(t, options{window: 200, below: conn.Config{HighWater: 50, Limit: 100}})
+		r.peer.Feed(handshake())
+		r.turns(3)
+		r.read = len(r.got()) // Nothing is read yet.
+		r.c.Send(ws.Binary, make([]byte, 300))
+		r.turns(3)
+		var frames []frame
+		for i, n := range []int{2500, 60, 1500, 0} {
+			frames = append(frames, frame{op: 2, data: strings.Repeat(string(rune('a'+i)), n)})
+		}
+		var got []frame
+		refused := 0
+		r.funcs.Message = func(c *ws.Conn, m *ws.Message) {
+			want := frames[len(got)]
+			for c.SendReceived(m) == conn.Rejected {
+				if refused++; string(m.Bytes()) != want.data {
+					t.Fatalf("message %d has changed", len(got))
+				}
+				if !retry {
+					break
+				}
+				_ = c.Conn().SetMarks(conn.Marks{High: 1 << 20, Limit: 1 << 20})
+			}
+			got = append(got, frame{op: byte(m.Op), data: want.data})
+		}
+		r.feed(frames...)
+		if len(got) != len(frames) || refused != map[bool]int{false: 4, true: 1}[retry] {
+			t.Fatalf("%d messages heard, %d refused", len(got), refused)
+		}
+		r.peer.AutoRead(true)
+		r.settle("flush", func() bool { return r.c.Pending() == 0 })
+		_, p, _ := bytes.Cut(r.peer.Received(), []byte("\r\n\r\n"))
+		back, _ := decode(t, false, p)
+		if retry && !equalFrames(back[1:], frames) || !retry && len(back) != 1 {
+			t.Errorf("%d frames came back", len(back))
+		}
+		r.gone()
+	}
+}
