@@ -186,6 +186,9 @@ func (g *generator) prepareFanout() error {
 	} else {
 		err = f.subscribe(w)
 	}
+	if err == nil {
+		err = acknowledge(w.clients)
+	}
 	g.runners = []runner{publishing{w, all}}
 	return err
 }
