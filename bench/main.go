@@ -121,7 +121,7 @@ func parse(args []string, errs io.Writer) (*options, error) {
 	f.StringVar(&o.out, "out", "", "`folder` for the report (default bench/out)")
 	f.StringVar(&o.name, "name", "report", "name of the report's files, without ending; auto: date and machine")
 	f.DurationVar(&o.budget, "for", 0, "about how long the whole run may take (default 3m, with -compare 12m)")
-	f.IntVar(&o.rounds, "rounds", 5, "rounds of each scenario")
+	f.IntVar(&o.rounds, "rounds", 12, "rounds of each scenario")
 	f.StringVar(&o.engines, "engines", "uring,epoll", "engines to measure; the first is what others are compared with")
 	f.BoolVar(&o.list, "list", false, "list the scenarios, and end")
 	f.BoolVar(&o.smoke, "smoke", false, "run everything small and for a moment, to see that it works")

@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	leastWindow = 150 * time.Millisecond
+	leastWindow = 100 * time.Millisecond
 	mostWindow  = 2 * time.Second
-	leastWarm   = 80 * time.Millisecond
+	leastWarm   = 50 * time.Millisecond
 	mostWarm    = 500 * time.Millisecond
 	smokeWindow = 60 * time.Millisecond
 	smokeWarm   = 20 * time.Millisecond

@@ -33,6 +33,7 @@ type bench struct {
 	report     *report.Report
 	progress   *progress
 	capacity   float64
+	crew       crew
 	errs       io.Writer
 }
 
@@ -256,25 +257,35 @@ func (b *bench) scenario(ctx context.Context, s scenario.Scenario) {
 		b.report.Runs = append(b.report.Runs, report.Run{Scenario: s.Name, Error: err.Error()})
 		return
 	}
+	defer func() { b.crew.end() }()
 	for round := range rounds {
-		for _, i := range stats.Rotate(len(b.candidates), round) {
-			c := b.candidates[i]
-			for _, v := range s.Variants {
-				if !c.runs(s) || ctx.Err() != nil {
-					continue
-				}
-				b.progress.step(s.Name, c.Name)
-				run := b.measure(ctx, s, v, c)
-				run.Round = round
-				if ctx.Err() == nil { // An interrupted one says nothing.
-					b.report.Runs = append(b.report.Runs, run)
-				}
-			}
+		if round%lifetime == 0 {
+			b.crew.end()
+			b.crew = b.hire(ctx, s)
 		}
+		b.round(ctx, s, round)
 	}
 	b.progress.done(s.Name)
 	if s.Name == scenario.CapacityOf {
 		b.learnCapacity(b.report.Runs)
+	}
+}
+
+// round measures everybody once.
+func (b *bench) round(ctx context.Context, s scenario.Scenario, round int) {
+	for _, i := range stats.Rotate(len(b.candidates), round) {
+		c := b.candidates[i]
+		for _, v := range s.Variants {
+			if !c.runs(s) || ctx.Err() != nil {
+				continue
+			}
+			b.progress.step(s.Name, c.Name)
+			run := b.measure(ctx, s, v, c)
+			run.Round = round
+			if ctx.Err() == nil { // An interrupted one says nothing.
+				b.report.Runs = append(b.report.Runs, run)
+			}
+		}
 	}
 }
 
@@ -375,15 +386,14 @@ func (b *bench) attempt(ctx context.Context, s scenario.Scenario, v scenario.Var
 		r, err := generate(ctx, nil, spec, func() {})
 		return r, nil, err
 	}
-	args := append(slices.Clone(c.args), "--protocol", s.Protocol, "--listen", "127.0.0.1:0", "--loops", fmt.Sprint(s.Loops))
-	if c.Own {
-		args = append(args, s.Args...)
+	server := b.crew[c]
+	if server == nil {
+		var err error
+		if server, err = b.serve(ctx, s, c); err != nil {
+			return nil, nil, err
+		}
+		defer server.end()
 	}
-	server, err := startServer(ctx, serverCPUs, c.path, args...)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer server.end()
 	spec.Target, spec.PID = server.addr, server.cmd.Process.Pid
 	var before *subject.Stats
 	var asked error
@@ -393,8 +403,11 @@ func (b *bench) attempt(ctx context.Context, s scenario.Scenario, v scenario.Var
 		}
 	})
 	if err = errors.Join(err, asked); err != nil || !c.Own {
-		if err != nil && server.errors.line() != "" {
-			err = fmt.Errorf("%w; the server said: %s", err, server.errors.line())
+		if err != nil {
+			b.crew.dismiss(c)
+			if line := server.errors.line(); line != "" {
+				err = fmt.Errorf("%w; the server said: %s", err, line)
+			}
 		}
 		return r, nil, err
 	}

@@ -157,7 +157,8 @@ func (r *Report) against(row, own, peer string, have bool, called string, limit 
 }
 
 // judge compares a ratio with the limit. Above is above, and below is below: Close
-// alone says that the difference is within what the A/A pair showed.
+// alone says that the difference is within what the A/A pair showed, or that the limit
+// is within the spread of the ratio itself.
 func (g Goal) judge(ratio stats.Ratio, noise float64) Goal {
 	if ratio.Pairs == 0 {
 		g.Verdict = Open
@@ -167,16 +168,20 @@ func (g Goal) judge(ratio stats.Ratio, noise float64) Goal {
 	if g.Verdict = Pass; g.Value > g.Limit {
 		g.Verdict = Short
 	}
-	if g.Close = max(g.Value, g.Limit) <= min(g.Value, g.Limit)*(1+noise); !g.Close {
+	within := max(g.Value, g.Limit) <= min(g.Value, g.Limit)*(1+noise)
+	if g.Close = within || ratio.Holds(g.Limit); !g.Close {
 		return g
 	}
 	if g.Note != "" {
 		g.Note += "; "
 	}
-	if math.IsInf(noise, 1) {
+	switch {
+	case math.IsInf(noise, 1):
 		g.Note += "too few rounds: not resolved"
-	} else {
+	case within:
 		g.Note += "by less than the spread of the A/A pair: not resolved"
+	default:
+		g.Note += "by less than its own spread: not resolved"
 	}
 	return g
 }

@@ -111,12 +111,7 @@ func (r *Report) latencyGoals() []Goal {
 			continue
 		}
 		g.What += " (" + gnet + ")"
-		ratio := pooledRatio(own, peer, f.percent)
-		g = g.judge(ratio, r.pooledNoise(row, f.percent))
-		if !g.Close && ratio.Pairs > 0 && ratio.Low <= g.Limit && g.Limit < ratio.High {
-			g.Close, g.Note = true, "without one of the rounds it is otherwise: not resolved"
-		}
-		all = append(all, g)
+		all = append(all, g.judge(pooledRatio(own, peer, f.percent), r.pooledNoise(row, f.percent)))
 	}
 	return all
 }

@@ -67,7 +67,7 @@ func TestLatencyGoals(t *testing.T) {
 		verdict Verdict
 		note    string
 	}{
-		{"uring", Short, "without one of the rounds"},
+		{"uring", Short, "by less than its own spread"},
 		{"gnet-1", Pass, ""},
 		{"uring again", Pass, "by less than the spread of the A/A pair"},
 	} {

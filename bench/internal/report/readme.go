@@ -99,7 +99,7 @@ func (r *Report) markdown(name string) string {
 		fmt.Fprintf(&b, "\nAn idle connection holds %.0f B of resident memory, %.0f B after its first message (%d connections).\n", idle, after, n)
 	}
 	e := r.Environment
-	fmt.Fprintf(&b, "\nOthers as a ratio to io_uring, the median of pairs (above 1: they cost more); ≈ is not resolved, a difference smaller than the A/A spread. "+
+	fmt.Fprintf(&b, "\nOthers as a ratio to io_uring, the median of pairs (above 1: they cost more); ≈ is not resolved: a difference smaller than the A/A spread, or one whose own spread holds 1. "+
 		"%s, %d CPUs, kernel %s, null system call %.0f ns, %s, commit %s. Raw figures: [%s](%s). Yours: `go run ./bench -compare`.\n",
 		e.CPU, e.CPUs, e.Kernel, e.NullCall, e.Go, e.Commit, name, name)
 	return b.String()

@@ -297,7 +297,7 @@ func TestNotResolved(t *testing.T) {
 		t.Fatalf("%q, want %q", table.Head, want)
 	}
 	row := table.Rows[1]
-	if row[1].Text != "8000" || row[2].Text != "±1 %" {
+	if row[1].Text != "8000" || row[2].Text != "±2 %" {
 		t.Errorf("%v", row)
 	}
 	if row[3].Text != "1.01≈" && row[3].Class != Unresolved || row[4].Text != "2.00" || row[4].Class != Plain {
@@ -431,7 +431,7 @@ func TestReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"# A\n\n<!-- bench:begin " + name + " -->", "| `echo-64-c64` | 8000 | ±1 % | 1.50 | 0.98 | 2.00 | 2.20 |", "| best C | gnet | net |", "300 B", "-->\n\nafter\n"} {
+	for _, want := range []string{"# A\n\n<!-- bench:begin " + name + " -->", "| `echo-64-c64` | 8000 | ±2 % | 1.50 | 0.98≈ | 2.00 | 2.20 |", "| best C | gnet | net |", "300 B", "-->\n\nafter\n"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}

@@ -112,7 +112,7 @@ func (r *Report) bases() []string {
 func (r *Report) cpuTable() Table {
 	t := Table{Title: "CPU time of the server a message",
 		Note: "In ns for what others are compared with; for the others the ratio to it, the median of pairs of one round. " +
-			"A/A is the spread of the same server measured twice; ≈ stands for not resolved: the difference is smaller than that spread.",
+			"A/A is the spread of the same server measured twice; ≈ stands for not resolved: the difference is smaller than that, or 1 is within its own spread.",
 		Head: []string{"scenario"}}
 	bases := r.bases()
 	for _, base := range bases {

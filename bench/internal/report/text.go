@@ -36,7 +36,7 @@ func (r *Report) Machine() []Line {
 	}
 	measured := ""
 	if r.Window > 0 {
-		measured = fmt.Sprintf("%d rounds of most scenarios; a window of %v after %v of warm-up, in a new process", r.Rounds, r.Window.Round(time.Millisecond), r.Warm.Round(time.Millisecond))
+		measured = fmt.Sprintf("%d rounds of most scenarios; a window of %v after %v of warm-up; new processes every few rounds", r.Rounds, r.Window.Round(time.Millisecond), r.Warm.Round(time.Millisecond))
 	}
 	lines := []Line{
 		{"processor", fmt.Sprintf("%s, %d CPUs%s, %.1f GiB", e.CPU, e.CPUs, kind, float64(e.Memory)/(1<<30))},

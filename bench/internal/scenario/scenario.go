@@ -96,14 +96,14 @@ func All(nofile int) []Scenario {
 	stalled := fast
 	stalled.Stalled = 512 << 10
 	all = append(all,
-		Scenario{Name: "slow-readers", Kind: Slow, Rounds: 0.6, Args: []string{"--high-water", fmt.Sprint(SlowHighWater), "--send-buffer", fmt.Sprint(SlowSendBuffer)},
+		Scenario{Name: "slow-readers", Kind: Slow, Rounds: 0.25, Args: []string{"--high-water", fmt.Sprint(SlowHighWater), "--send-buffer", fmt.Sprint(SlowSendBuffer)},
 			Why:      "64 fast connections beside 1000 that are silent, or that send and never read: the fast ones must not pay for the slow",
 			Variants: []Variant{{Name: "none", Load: fast}, {Name: "stalled", Load: stalled}}},
-		Scenario{Name: "idle-10k", Kind: Memory, Rounds: 0.2, Why: "10000 connections that do nothing: resident memory a connection, before and after one echo each",
+		Scenario{Name: "idle-10k", Kind: Memory, Rounds: 0.1, Why: "10000 connections that do nothing: resident memory a connection, before and after one echo each",
 			Variants: one(load.Spec{Shape: load.Idle, Conns: 10_000, Size: 64})},
-		Scenario{Name: "idle-max", Kind: Memory, Rounds: 0.2, Why: "the same with as many as the limits allow",
+		Scenario{Name: "idle-max", Kind: Memory, Rounds: 0.1, Why: "the same with as many as the limits allow",
 			Variants: one(load.Spec{Shape: load.Idle, Conns: max(1, min(nofile-Spare, MaxIdle)), Size: 64})},
-		Scenario{Name: "goroutine-delay", Kind: Delay, Rounds: 0.2, Args: []string{"--sleeper"}, Own: true,
+		Scenario{Name: "goroutine-delay", Kind: Delay, Rounds: 0.1, Args: []string{"--sleeper"}, Own: true,
 			Why: "a goroutine beside the loop that sleeps 1 ms: how late it wakes while the loop is idle, half loaded and saturated",
 			Variants: []Variant{
 				{Name: "idle", Load: load.Spec{Shape: load.None}},

@@ -38,7 +38,7 @@ func webSockets() []Scenario {
 	for i := range all {
 		all[i].Apart = true
 		if all[i].Kind == Memory {
-			all[i].Rounds = 0.2
+			all[i].Rounds = 0.1
 		}
 	}
 	return all

@@ -28,7 +28,7 @@ func Median(values []float64) float64 {
 // Ratio is one subject in relation to another.
 type Ratio struct {
 	Median float64 `json:"median"`
-	Low    float64 `json:"low"` // to High: the spread of all pairs, or from five on of all but the two extreme ones
+	Low    float64 `json:"low"` // to High: the spread, see within
 	High   float64 `json:"high"`
 	Pairs  int     `json:"pairs"`
 }
@@ -53,12 +53,27 @@ func Of(ratios []float64) Ratio {
 		r.Median = 0
 		return r
 	}
-	cut := 0
-	if len(v) >= 5 {
-		cut = 1
-	}
+	cut := cutOf(len(v))
 	r.Low, r.High = v[cut], v[len(v)-1-cut]
 	return r
+}
+
+// miss is how often the spread may not hold the median that any number of pairs more
+// would come to.
+const miss = 0.05
+
+// cutOf returns how many of n sorted values to leave out at each end, so that the rest
+// spans the median of what they are drawn from, whatever that is, but for one case in
+// twenty: less than half of the values are then on one side of it more often than a
+// coin falls so (the sign test). Up to eight values that is all of them, and with few they
+// do not even reach it; so many say little, and more say more.
+func cutOf(n int) (cut int) {
+	below := math.Pow(0.5, float64(n)) // The chance that as many as cut are below the median.
+	for term := below; 2*below <= miss && cut < (n-1)/2; cut++ {
+		term *= float64(n-cut) / float64(cut+1)
+		below += term
+	}
+	return max(0, cut-1)
 }
 
 // leastPairs is how many pairs say something about their spread.
@@ -74,10 +89,14 @@ func Noise(same Ratio) float64 {
 	return max(math.Abs(same.Median-1), same.High-1, 1-same.Low)
 }
 
-// Resolved reports whether r differs from 1 by more than the noise.
+// Resolved reports whether r differs from 1 by more than the noise, and so does all of
+// its spread from 1.
 func (r Ratio) Resolved(noise float64) bool {
-	return r.Pairs > 0 && math.Abs(r.Median-1) > noise
+	return r.Pairs > 0 && math.Abs(r.Median-1) > noise && !r.Holds(1)
 }
+
+// Holds reports whether x is within the spread.
+func (r Ratio) Holds(x float64) bool { return r.Low <= x && x <= r.High }
 
 // Rotate returns the order of n subjects in a round, a row of Williams' square: in
 // n rounds, or 2n where n is odd, each comes once, or twice, at each place and

@@ -2,6 +2,7 @@ package stats
 
 import (
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 )
@@ -44,11 +45,44 @@ func TestPair(t *testing.T) {
 }
 
 func TestSpread(t *testing.T) {
-	if r := Of([]float64{1, 9, 1.2, 0.1, 1.1}); r.Low != 1 || r.High != 1.2 || r.Median != 1.1 {
+	if r := Of([]float64{1, 9, 1.2, 0.1, 1.1}); r.Low != 0.1 || r.High != 9 || r.Median != 1.1 {
 		t.Errorf("of five: %+v", r)
 	}
-	if r := Of([]float64{1, 9, 1.2}); r.Low != 1 || r.High != 9 {
-		t.Errorf("of three: %+v", r)
+	many := make([]float64, 20)
+	for i := range many {
+		many[len(many)-1-i] = float64(i)
+	}
+	if r := Of(many); r.Low != 5 || r.High != 14 || r.Median != 9.5 {
+		t.Errorf("of twenty: %+v", r)
+	}
+}
+
+// TestSpreadHoldsMedian draws from values that are far from any bell: the spread holds
+// their median as often as is said, and with more of them it is narrower.
+func TestSpreadHoldsMedian(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	draw := func() float64 { return 1 / (0.01 + rng.Float64()) }
+	const median, times = 1 / 0.51, 20_000
+	last := math.Inf(1)
+	for _, n := range []int{6, 9, 12, 20, 40} {
+		missed, width := 0, 0.0
+		for range times {
+			v := make([]float64, n)
+			for i := range v {
+				v[i] = draw()
+			}
+			r := Of(v)
+			if width += (r.High - r.Low) / times; !r.Holds(median) {
+				missed++
+			}
+		}
+		if missed > times*miss*11/10 {
+			t.Errorf("of %d values, the spread has not held the median %d times of %d", n, missed, times)
+		}
+		if width >= last {
+			t.Errorf("of %d values, the spread is %.2f wide, of fewer %.2f", n, width, last)
+		}
+		last = width
 	}
 }
 
@@ -58,14 +92,18 @@ func TestResolved(t *testing.T) {
 		t.Errorf("noise %v, want 0.04", noise)
 	}
 	for median, want := range map[float64]bool{1.03: false, 0.97: false, 1.05: true, 0.95: true} {
-		if got := (Ratio{Median: median, Pairs: 5}).Resolved(noise); got != want {
+		if got := (Ratio{Median: median, Low: median, High: median, Pairs: 5}).Resolved(noise); got != want {
 			t.Errorf("%v resolved: %v", median, got)
 		}
 	}
-	if (Ratio{Median: 2, Pairs: 5}).Resolved(Noise(Ratio{})) {
+	if (Ratio{Median: 1.1, Low: 0.9, High: 1.2, Pairs: 5}).Resolved(noise) {
+		t.Error("resolved, and its own spread holds 1")
+	}
+	two := Ratio{Median: 2, Low: 2, High: 2, Pairs: 5}
+	if two.Resolved(Noise(Ratio{})) {
 		t.Error("resolved without an A/A pair")
 	}
-	if (Ratio{Median: 2, Pairs: 5}).Resolved(Noise(Ratio{Median: 1, Low: 1, High: 1, Pairs: 2})) {
+	if two.Resolved(Noise(Ratio{Median: 1, Low: 1, High: 1, Pairs: 2})) {
 		t.Error("resolved by two pairs, whose spread says nothing")
 	}
 }
