@@ -12,7 +12,7 @@ var ErrNotSupported = errors.New("fallback: epoll needs Linux")
 // Defaults of [Config].
 const (
 	DefaultBatch      = 32
-	DefaultBatchBytes = 256 << 10
+	DefaultBatchBytes = 32 << 10
 	DefaultEvents     = 256
 )
 
@@ -29,7 +29,7 @@ type Config struct {
 	// blocks of the last receive come whole (aio.WideBlocks).
 	Batch int
 	// BatchBytes ends the batch of a Wait when that many bytes were received.
-	// Default 256 KiB.
+	// Default 32 KiB, so that what is received has gone out again before it leaves the cache.
 	BatchBytes int
 	// Events is how many descriptors one epoll_wait(2) can report. Default 256.
 	Events int
