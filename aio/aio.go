@@ -197,10 +197,11 @@ func (c *Completion) Err() error {
 
 // Caps says what an engine can do beyond the contract: data, not methods.
 type Caps struct {
-	Engine   string // "uring", "epoll" or "fake"
-	ZeroCopy bool   // Send honours the flag
-	MaxOut   int    // elements of Op.Out
-	Features []Feature
+	Engine    string // "uring", "epoll" or "fake"
+	ZeroCopy  bool   // Send honours the flag
+	Immediate bool   // Submit performs a Send at once, so a Try costs no more, and has no completion
+	MaxOut    int    // elements of Op.Out
+	Features  []Feature
 }
 
 // Feature is one thing a kernel may or may not have.

@@ -171,7 +171,12 @@ func TestCommon(t *testing.T) {
 // TestLone holds that one message by itself has no queue, whoever sends it and how,
 // and that a second message and a socket that is full make one of it.
 func TestLone(t *testing.T) {
-	w := newWorld(t, 1, aiotest.Config{})
+	for _, immediate := range []bool{false, true} {
+		testLone(t, newWorld(t, 1, aiotest.Config{Immediate: immediate}))
+	}
+}
+
+func testLone(t *testing.T, w *world) {
 	cfg, _ := marks(100_000, 10, 100_000).Check()
 	parties, peers := w.crowd(1, cfg)
 	w.turn()

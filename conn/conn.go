@@ -116,6 +116,7 @@ type host struct {
 	zeroCopy int         // pieces from so many bytes on; 0 = never
 	maxOut   int         // pieces of one send
 	splicers int         // pipes of the kernel in use
+	tries    bool        // the engine sends at once what it is given: see Caps.Immediate
 	plain    bool        // neither a budget nor a policy counts their messages
 	timed    bool        // they have deadlines
 	unix     bool        // its sockets are unix sockets
@@ -131,6 +132,7 @@ type host struct {
 
 func newHost(l *reactor.Loop, cfg Config, k *hooks) *host {
 	h := &host{loop: l, cfg: cfg, marks: Marks{cfg.HighWater, cfg.LowWater, cfg.Limit}, hooks: k, maxOut: l.Caps().MaxOut, share: cfg.Budget.shareOf(l)}
+	h.tries = l.Caps().Immediate
 	h.plain = h.share == nil && cfg.SlowPeer != DropOldest
 	h.timed = cfg.deadlines() != Deadlines{}
 	if l.Caps().ZeroCopy {

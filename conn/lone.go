@@ -138,15 +138,34 @@ func (c *Conn) sendLone() bool {
 	if c.awaited() {
 		return false
 	}
-	c.sending = true
 	op := &c.host.op // Set field by field, since a copy of it all costs more than it looks.
 	op.Token, op.Kind, op.Flags, op.Batch = c.token, aio.Send, 0, 0
 	op.FD, op.Out = c.fd, c.out.lone.out[:]
+	if c.host.tries && c.clock == nil {
+		return c.tryLone(c.loop.Try(op))
+	}
+	c.sending = true
 	c.loop.Submit(op)
 	if c.clock != nil {
 		c.clock.submitted(c, 0)
 	}
 	return true
+}
+
+// tryLone settles what the kernel has taken, n bytes or an errno, of the only message. It
+// reports whether that was all.
+func (c *Conn) tryLone(n int) bool {
+	switch {
+	case n == c.out.asked:
+		c.goneLone(n)
+		return true
+	case n < 0:
+		c.fail("send", n)
+	default:
+		c.own().stuck = true
+		c.took(n)
+	}
+	return false
 }
 
 // sentLone settles a send of all that the outbound has, if that is one message.
@@ -156,8 +175,13 @@ func (c *Conn) sentLone(done *aio.Completion) bool {
 		return false
 	}
 	c.sending = false
+	c.goneLone(n)
+	return true
+}
+
+// goneLone settles that the kernel has the only message, of n bytes.
+func (c *Conn) goneLone(n int) {
 	c.vacateLone()
 	c.bytesOut += uint64(n)
 	c.settle(n, 0)
-	return true
 }

@@ -366,7 +366,7 @@ func (c *Conn) pump() {
 		return
 	}
 	if o.lone.sharers > 0 {
-		if c.sendLone() {
+		if c.sendLone() || c.state >= ending {
 			return
 		}
 		o = c.own()

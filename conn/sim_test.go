@@ -48,6 +48,7 @@ func newWorldOf(t *testing.T, seed uint64, faults aiotest.Config, most int) *wor
 	w.bulk, _ = buf.NewPool(buf.Config{BlockSize: reactor.BulkBlock, SlabBlocks: 8, MaxBytes: most})
 	faults.OnIdle = func(d time.Duration) { w.now += max(0, min(d, time.Second)) }
 	faults.Bulk = w.bulk
+	faults.Immediate = faults.Immediate || seed%3 == 0
 	w.fake = aiotest.NewFake(seed, w.small, faults)
 	w.calls = &calls{Engine: w.fake}
 	w.loop = reactor.NewLoop(reactor.LoopConfig{

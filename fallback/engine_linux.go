@@ -166,7 +166,7 @@ func NewEngine(cfg Config) (_ *Engine, err error) {
 }
 
 // Caps implements aio.Engine.
-func (e *Engine) Caps() aio.Caps { return aio.Caps{Engine: "epoll", MaxOut: maxOut} }
+func (e *Engine) Caps() aio.Caps { return aio.Caps{Engine: "epoll", Immediate: true, MaxOut: maxOut} }
 
 // Stats implements aio.Engine. Enters counts epoll_wait(2) alone.
 func (e *Engine) Stats() aio.Stats { return e.stats }

@@ -20,6 +20,8 @@ const (
 type Config struct {
 	// ZeroCopy is Caps.ZeroCopy.
 	ZeroCopy bool
+	// Immediate is Caps.Immediate. What a Submit does does not follow from it.
+	Immediate bool
 	// MaxOut is Caps.MaxOut. Default 64.
 	MaxOut int
 	// SendBufferMin and SendBufferMax bound the bytes that wait between us and

@@ -272,7 +272,7 @@ func (f *Fake) Wake() { f.woken.Store(true) }
 
 // Caps implements aio.Engine.
 func (f *Fake) Caps() aio.Caps {
-	return aio.Caps{Engine: "fake", ZeroCopy: f.cfg.ZeroCopy, MaxOut: f.cfg.MaxOut}
+	return aio.Caps{Engine: "fake", ZeroCopy: f.cfg.ZeroCopy, Immediate: f.cfg.Immediate, MaxOut: f.cfg.MaxOut}
 }
 
 // Stats implements aio.Engine.
