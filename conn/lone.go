@@ -7,8 +7,8 @@ import (
 )
 
 // lone is what an outbound has in place of a queue when one message is all there is:
-// one block, or one payload. It is never changed while somebody has it. So who has to
-// change something, for a second message or after a short send, has a queue from then
+// one block, or one payload. Neither is ever changed while somebody has it, and the
+// queue of the outbound is empty, which says nothing then. So who has to change something, for a second message or after a short send, has a queue from then
 // on (see own); all others, and these are most, pay for none.
 //
 // What SendShared queues is the same for every connection on which nothing waits. So
@@ -87,9 +87,9 @@ func (c *Conn) vacateLone() {
 		l.payload = nil
 		s.Release()
 	}
-	if !o.tainted && len(h.spare) < spareMost {
-		l.out[0] = nil // A spare must not keep what was sent alive.
-		h.spare = append(h.spare, o)
+	if !o.tainted { // Else the engine has it yet.
+		l.out[0], o.prompt = nil, false // Nobody is to keep what was sent alive.
+		h.lay(o)
 	}
 }
 

@@ -83,7 +83,7 @@ const (
 // vacate gives the outbound back when nothing is in it.
 func (c *Conn) vacate() {
 	o := c.out
-	if o == nil || c.sending || o.backlog || len(o.loans) > 0 || len(o.streams) > 0 || !o.q.clean() {
+	if o == nil || o.lone.sharers > 0 || c.sending || o.backlog || len(o.loans) > 0 || len(o.streams) > 0 || !o.q.clean() {
 		return // With a backlog, DrainAlways has a drain to tell.
 	}
 	c.out = nil
@@ -92,8 +92,15 @@ func (c *Conn) vacate() {
 
 // keep has an outbound in which nothing is used again.
 func (h *host) keep(o *outbound) {
-	if len(h.spare) < spareMost && cap(o.q.list) <= spareList && !o.tainted {
+	if cap(o.q.list) <= spareList && !o.tainted {
 		*o = outbound{q: sendq{list: o.q.list, dones: o.q.dones}, loans: o.loans, op: aio.Op{Out: o.op.Out[:0]}, bounds: o.bounds.reset()}
+		h.lay(o)
+	}
+}
+
+// lay lays an outbound by that is as new, unless there are enough.
+func (h *host) lay(o *outbound) {
+	if len(h.spare) < spareMost {
 		h.spare = append(h.spare, o)
 	}
 }

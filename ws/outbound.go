@@ -94,8 +94,7 @@ const copyMost = 2 << 10
 // move sends the block of a message, with a header of n bytes in the place of the
 // one that it came with, which was longer.
 func (c *Conn) move(m *Message, n int) conn.Status {
-	l, b, data := c.lane, m.block, m.data
-	size := len(data)
+	l, size := c.lane, len(m.data)
 	var rest buf.Buf
 	if m.tail > 0 {
 		pool := l.loop.Small()
@@ -103,22 +102,29 @@ func (c *Conn) move(m *Message, n int) conn.Status {
 			pool = l.loop.Bulk()
 		}
 		if rest = pool.Get(); rest.IsZero() {
-			return c.Send(m.Op, data)
+			return c.Send(m.Op, m.data)
 		}
+	}
+	if s := c.conn.Admit(n + size); s != conn.Queued {
+		rest.Release()
+		return s
+	}
+	received := m.block != &l.whole // Else what is behind is in another block.
+	b := m.block.Take()
+	if m.tail > 0 {
 		rest.Append(b.Bytes()[m.front+size:])
 		b.Truncate(m.front + size)
+	}
+	if received {
+		l.rest, l.moved = rest, true
 	}
 	b.Advance(m.front - n)
 	putHeader(b.Bytes(), byte(m.Op)|bitFin, size, false, 0)
 	m.block, m.data = nil, nil
-	s := c.conn.Send(b)
-	switch {
-	case s >= conn.Rejected: // What was behind the message still is.
-		b.Extend(m.tail)
-		m.block, m.data, m.front = b, data, n
-		rest.Release()
-	case b != &l.whole: // Else what is behind is in another block.
-		l.rest, l.moved = rest, true
+	s := c.conn.Send(&b)
+	if !b.IsZero() { // The budget has gone to another loop since.
+		l.whole = b.Take()
+		m.block, m.data, m.front, m.tail = &l.whole, l.whole.Bytes()[n:], n, 0
 	}
 	return s
 }
