@@ -123,6 +123,7 @@ func (c *Conn) move(m *Message, n int) conn.Status {
 	m.block, m.data = nil, nil
 	s := c.conn.Send(&b)
 	if !b.IsZero() { // The budget has gone to another loop since.
+		l.whole.Release() // Of a message before, that was refused so too.
 		l.whole = b.Take()
 		m.block, m.data, m.front, m.tail = &l.whole, l.whole.Bytes()[n:], n, 0
 	}
