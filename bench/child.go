@@ -145,8 +145,11 @@ func startServer(ctx context.Context, cpus []int, path string, args ...string) (
 	return nil, fmt.Errorf("it said %q and not where it listens", strings.TrimSpace(line))
 }
 
-// stats asks a subject of this library for its counters.
-func (s *server) stats() (*subject.Stats, error) {
+// stats asks a subject of this library for its counters. One that does not answer in time
+// is ended by force.
+func (s *server) stats(ctx context.Context) (*subject.Stats, error) {
+	stop := context.AfterFunc(ctx, func() { _ = s.cmd.Process.Kill() })
+	defer stop()
 	if _, err := io.WriteString(s.in, "stats\n"); err != nil {
 		return nil, s.said(err)
 	}

@@ -8,17 +8,17 @@ import (
 	"github.com/penstock-go/penstock/bench/internal/scenario"
 )
 
-// lifetime is for how many rounds a server runs. In one round many servers are compared,
-// so the less time passes between two of them the better, and to start them takes most of
-// it. After that come new ones: what depends on where a process has its memory differs
-// from one to the next.
-const lifetime = 4
+// lifetime is for how many rounds a server runs. The less time passes between two
+// measurements that are compared the better, and to start a server takes some of it. After
+// that come new ones: what depends on where a process has its memory differs from one to
+// the next.
+const lifetime = 2
 
 // crew is the servers that run from round to round, idle while others are measured.
 type crew map[*candidate]*server
 
-// hire starts the servers of a scenario that may run on: where memory is what counts,
-// each measurement has a new process, and who is not in the crew too.
+// hire starts the servers of a scenario that may run on. Where memory is what counts, that
+// is nobody: each measurement has a new process, as has each of who is not in the crew.
 func (b *bench) hire(ctx context.Context, s scenario.Scenario) crew {
 	all := crew{}
 	if s.Kind != scenario.CPU && s.Kind != scenario.Latency {
@@ -45,7 +45,8 @@ func (b *bench) serve(ctx context.Context, s scenario.Scenario, c *candidate) (*
 	return startServer(ctx, cpus, c.path, args...)
 }
 
-// dismiss ends the server of a candidate that has failed; the next time it gets a new one.
+// dismiss ends the server of a candidate that has failed. It has a new one for each
+// measurement until the next are hired.
 func (all crew) dismiss(c *candidate) {
 	if server := all[c]; server != nil {
 		server.end()

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"os"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/penstock-go/penstock/bench/internal/report"
 	"github.com/penstock-go/penstock/bench/internal/scenario"
@@ -37,6 +40,14 @@ func TestCrew(t *testing.T) {
 			t.Fatalf("%+v", run)
 		}
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_ = server.cmd.Process.Signal(syscall.SIGSTOP)
+	if _, _, err := b.attempt(ctx, echo, echo.Variants[0], c); err == nil || b.crew[c] != nil {
+		t.Errorf("of a server that has stopped: %v", err)
+	}
+	b.crew = b.hire(t.Context(), echo)
+	server = b.crew[c]
 	_ = server.cmd.Process.Kill()
 	if run := once(); run.Error == "" || b.crew[c] != nil {
 		t.Errorf("of a server that is dead: %+v", run)

@@ -399,7 +399,7 @@ func (b *bench) attempt(ctx context.Context, s scenario.Scenario, v scenario.Var
 	var asked error
 	r, err := generate(ctx, loadCPUs, spec, func() {
 		if c.Own {
-			before, asked = server.stats()
+			before, asked = server.stats(ctx)
 		}
 	})
 	if err = errors.Join(err, asked); err != nil || !c.Own {
@@ -411,7 +411,10 @@ func (b *bench) attempt(ctx context.Context, s scenario.Scenario, v scenario.Var
 		}
 		return r, nil, err
 	}
-	after, err := server.stats()
+	after, err := server.stats(ctx)
+	if err != nil {
+		b.crew.dismiss(c)
+	}
 	if err != nil || before == nil {
 		return r, nil, err
 	}

@@ -28,7 +28,7 @@ func Median(values []float64) float64 {
 // Ratio is one subject in relation to another.
 type Ratio struct {
 	Median float64 `json:"median"`
-	Low    float64 `json:"low"` // to High: the spread, see within
+	Low    float64 `json:"low"` // to High: the spread, see cutOf
 	High   float64 `json:"high"`
 	Pairs  int     `json:"pairs"`
 }
@@ -64,11 +64,10 @@ const miss = 0.05
 
 // cutOf returns how many of n sorted values to leave out at each end, so that the rest
 // spans the median of what they are drawn from, whatever that is, but for one case in
-// twenty: less than half of the values are then on one side of it more often than a
-// coin falls so (the sign test). Up to eight values that is all of them, and with few they
-// do not even reach it; so many say little, and more say more.
+// twenty: no coin falls as unevenly more often (the sign test). Up to eight values it is
+// all of them, which below six does not even hold that often.
 func cutOf(n int) (cut int) {
-	below := math.Pow(0.5, float64(n)) // The chance that as many as cut are below the median.
+	below := math.Pow(0.5, float64(n)) // The chance that at most cut are below the median.
 	for term := below; 2*below <= miss && cut < (n-1)/2; cut++ {
 		term *= float64(n-cut) / float64(cut+1)
 		below += term
