@@ -73,8 +73,8 @@ func (h *house) OnMessage(c *conn.Conn, line []byte) {
 // OnClose implements codec.Handler.
 func (h *house) OnClose(c *conn.Conn, _ error) {
 	if g, named := c.User().(*guest); named {
+		h.names.Delete(g.name) // Before anybody hears that it is free.
 		h.say(g.room, c, "%s has left.", g.name)
-		h.names.Delete(g.name)
 	}
 }
 
