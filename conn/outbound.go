@@ -57,28 +57,11 @@ func (c *Conn) outbox() *outbound {
 	return c.out
 }
 
-// outbound returns one in which nothing is.
-func (h *host) outbound() (o *outbound) {
-	n := len(h.spare)
-	if n == 0 {
-		return &outbound{}
-	}
-	o, h.spare = h.spare[n-1], h.spare[:n-1]
-	return o
-}
-
 // next returns the queue that a message of n bytes joins now.
 func (o *outbound) next(n int) *sendq {
 	o.bounds.add(n)
 	return o.end()
 }
-
-// spareMost and spareList bound what a host keeps for later: so many, with
-// lists of so many pieces at the most.
-const (
-	spareMost = 256
-	spareList = 64
-)
 
 // vacate gives the outbound back when nothing is in it.
 func (c *Conn) vacate() {
@@ -88,21 +71,6 @@ func (c *Conn) vacate() {
 	}
 	c.out = nil
 	c.host.keep(o)
-}
-
-// keep has an outbound in which nothing is used again.
-func (h *host) keep(o *outbound) {
-	if cap(o.q.list) <= spareList && !o.tainted {
-		*o = outbound{q: sendq{list: o.q.list, dones: o.q.dones}, loans: o.loans, op: aio.Op{Out: o.op.Out[:0]}, bounds: o.bounds.reset()}
-		h.lay(o)
-	}
-}
-
-// lay lays an outbound by that is as new, unless there are enough.
-func (h *host) lay(o *outbound) {
-	if len(h.spare) < spareMost {
-		h.spare = append(h.spare, o)
-	}
 }
 
 // Send queues the bytes of b as one message. When the answer is Queued or
