@@ -199,7 +199,7 @@ func (c *Completion) Err() error {
 type Caps struct {
 	Engine    string // "uring", "epoll" or "fake"
 	ZeroCopy  bool   // Send honours the flag
-	Immediate bool   // Submit performs a Send at once, so a Try costs no more, and has no completion
+	Immediate bool   // Submit performs a Send at once: a Try does the same, without a completion
 	MaxOut    int    // elements of Op.Out
 	Features  []Feature
 }

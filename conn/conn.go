@@ -116,7 +116,7 @@ type host struct {
 	zeroCopy int         // pieces from so many bytes on; 0 = never
 	maxOut   int         // pieces of one send
 	splicers int         // pipes of the kernel in use
-	tries    bool        // the engine sends at once what it is given: see Caps.Immediate
+	tries    bool        // a lone message goes by Try: see Caps.Immediate
 	plain    bool        // neither a budget nor a policy counts their messages
 	timed    bool        // they have deadlines
 	unix     bool        // its sockets are unix sockets

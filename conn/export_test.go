@@ -63,7 +63,8 @@ func NewBeside(c *Conn, fd int, h Handler) *Conn {
 	return host.open(fd)
 }
 
-// Common returns how many connections have what c sends in common, itself included; 0: it has a queue, or nothing.
+// Common returns how many connections have what c sends in common, itself included: 0
+// when it has a queue, or nothing.
 func Common(c *Conn) int {
 	if c.out == nil {
 		return 0

@@ -7,9 +7,10 @@ import (
 )
 
 // lone is what an outbound has in place of a queue when one message is all there is:
-// one block, or one payload. Neither is ever changed while somebody has it, and the
-// queue of the outbound is empty, which says nothing then. So who has to change something, for a second message or after a short send, has a queue from then
-// on (see own); all others, and these are most, pay for none.
+// one block, or one payload. Neither is ever changed while somebody has it, and that the
+// queue of the outbound is empty says nothing then. So who has to change something, for
+// a second message or after a short send, has a queue from then on (see own); all others,
+// and these are most, pay for none.
 //
 // What SendShared queues is the same for every connection on which nothing waits. So
 // those that wait for the same payload have one outbound in common, and a message to a
@@ -87,7 +88,7 @@ func (c *Conn) vacateLone() {
 		l.payload = nil
 		s.Release()
 	}
-	if !o.tainted { // Else the engine has it yet.
+	if !o.tainted { // Else the list in it is still the engine's.
 		l.out[0], o.prompt = nil, false // Nobody is to keep what was sent alive.
 		h.lay(o)
 	}
@@ -133,7 +134,8 @@ func (c *Conn) flushLone() bool {
 	return c.out == nil || c.out.lone.sharers > 0 && !c.sending && c.sendLone()
 }
 
-// sendLone submits the only message, unless that takes more than a plain send.
+// sendLone sends the only message, unless that takes more than a plain send, and reports
+// whether nothing is left to submit. If not, there is a queue, or the connection has failed.
 func (c *Conn) sendLone() bool {
 	if c.awaited() {
 		return false
@@ -141,7 +143,7 @@ func (c *Conn) sendLone() bool {
 	op := &c.host.op // Set field by field, since a copy of it all costs more than it looks.
 	op.Token, op.Kind, op.Flags, op.Batch = c.token, aio.Send, 0, 0
 	op.FD, op.Out = c.fd, c.out.lone.out[:]
-	if c.host.tries && c.clock == nil {
+	if c.host.tries && c.clock == nil { // Else the clock is to see it begin and end.
 		return c.tryLone(c.loop.Try(op))
 	}
 	c.sending = true

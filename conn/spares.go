@@ -19,7 +19,7 @@ func (h *host) outbound() (o *outbound) {
 	return o
 }
 
-// keep has an outbound in which nothing is used again.
+// keep clears an outbound in which nothing is, so that it may be used again.
 func (h *host) keep(o *outbound) {
 	if cap(o.q.list) <= spareList && !o.tainted {
 		*o = outbound{q: sendq{list: o.q.list, dones: o.q.dones}, loans: o.loans, op: aio.Op{Out: o.op.Out[:0]}, bounds: o.bounds.reset()}
@@ -27,7 +27,7 @@ func (h *host) keep(o *outbound) {
 	}
 }
 
-// lay lays an outbound by that is as new, unless there are enough.
+// lay lays a clear outbound by, unless there are enough.
 func (h *host) lay(o *outbound) {
 	if len(h.spare) < spareMost {
 		h.spare = append(h.spare, o)

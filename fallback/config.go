@@ -29,7 +29,8 @@ type Config struct {
 	// blocks of the last receive come whole (aio.WideBlocks).
 	Batch int
 	// BatchBytes ends the batch of a Wait when that many bytes were received.
-	// Default 32 KiB, so that what is received has gone out again before it leaves the cache.
+	// The last receive comes whole, which may be 256 KiB. Default 32 KiB, so that what
+	// was received has gone out again before it leaves the cache.
 	BatchBytes int
 	// Events is how many descriptors one epoll_wait(2) can report. Default 256.
 	Events int

@@ -95,6 +95,9 @@ const copyMost = 2 << 10
 // one that it came with, which was longer.
 func (c *Conn) move(m *Message, n int) conn.Status {
 	l, size := c.lane, len(m.data)
+	if s := c.conn.Admit(n + size); s != conn.Queued { // OnFull runs in it, and may panic.
+		return s
+	}
 	var rest buf.Buf
 	if m.tail > 0 {
 		pool := l.loop.Small()
@@ -104,10 +107,6 @@ func (c *Conn) move(m *Message, n int) conn.Status {
 		if rest = pool.Get(); rest.IsZero() {
 			return c.Send(m.Op, m.data)
 		}
-	}
-	if s := c.conn.Admit(n + size); s != conn.Queued {
-		rest.Release()
-		return s
 	}
 	received := m.block != &l.whole // Else what is behind is in another block.
 	b := m.block.Take()

@@ -58,3 +58,32 @@ func TestFullInRefusal(t *testing.T) {
 		t.Errorf("the message has %d bytes in OnFull", inFull)
 	}
 }
+
+// TestPanicInRefusal has OnFull panic while a budget that is used up refuses a message in
+// SendReceived, with another one behind: no block is lost.
+func TestPanicInRefusal(t *testing.T) {
+	budget := conn.NewBudget(1000, conn.BudgetReject)
+	fulls := 0
+	h := &ws.Funcs{
+		Full:    func(*ws.Conn) { fulls++; panic("full") },
+		Message: func(c *ws.Conn, m *ws.Message) { c.SendReceived(m) },
+	}
+	r := newRig(t, options{window: 200, handler: h, below: conn.Config{Budget: budget}})
+	r.peer.Feed(handshake())
+	r.turns(3)
+	fd, _ := r.fake.Open()
+	cfg, _ := conn.Config{Budget: budget}.Check()
+	other := conn.New(r.loop, int(fd), &conn.Funcs{}, cfg)
+	if _, err := other.Write(make([]byte, 3000)); err != nil {
+		t.Fatal(err)
+	}
+	r.turns(3)
+	r.feed(frame{op: 2, data: strings.Repeat("a", 2500)}, frame{op: 2, data: strings.Repeat("b", 60)})
+	r.turns(20)
+	other.Abort()
+	r.turns(20)
+	if fulls != 1 {
+		t.Errorf("fulls %d", fulls)
+	}
+	r.world.finish()
+}

@@ -86,11 +86,23 @@ func pooledRatio(a, b history, percent float64) stats.Ratio {
 	for _, x := range all {
 		squares += (x - mean) * (x - mean)
 	}
-	student := 1.96 + 2.6/max(1, n-1) // About: 2.8 with 5 rounds, 2.2 with 12.
-	off := math.Exp(student * math.Sqrt(squares*(n-1)/n))
+	off := math.Exp(student(len(all)) * math.Sqrt(squares*(n-1)/n))
 	ratio.Median, ratio.Pairs = a.at(percent, allRounds)/b.at(percent, allRounds), len(all)
 	ratio.Low, ratio.High = ratio.Median/off, ratio.Median*off
+	if len(all) == 1 {
+		ratio.Low, ratio.High = 0, math.Inf(1)
+	}
 	return ratio
+}
+
+// student returns how many standard errors of n rounds hold all but one case in twenty
+// (Student's t).
+func student(n int) float64 {
+	few := [...]float64{12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23}
+	if n-2 < len(few) {
+		return few[max(0, n-2)]
+	}
+	return 1.96 + 2.7/float64(n-1)
 }
 
 // pooledNoise is what the A/A pair shows in the same way.
