@@ -54,7 +54,8 @@ func (c *Conn) SetMarks(m Marks) error {
 // would, else Rejected or Closed, which is counted as if it had been sent. Ask
 // before the work of making a message that may be refused; a compressor that
 // has seen a refused message is out of step with the peer for ever. Queued is a
-// promise until the next call, where no Budget is: another loop may take what it had.
+// promise until the next call, where there is neither a Budget, of which another loop may
+// take what it had, nor a Ref by which another goroutine sends meanwhile: see Encode then.
 // A message of a Ref.WriteVia was admitted when it was posted.
 func (c *Conn) Admit(n int) Status {
 	if g := c.gate; g != nil && g.paid > 0 && g.paid >= n && c.state == open {
