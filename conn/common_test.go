@@ -176,6 +176,32 @@ func TestLone(t *testing.T) {
 	}
 }
 
+// TestFailedTry has the only message meet a socket that is reset, where it is tried: behind
+// that nothing is submitted, by whichever way it was flushed.
+func TestFailedTry(t *testing.T) {
+	for _, aside := range []bool{false, true} {
+		w := newWorld(t, 1, aiotest.Config{Immediate: true})
+		cfg, _ := conn.Config{}.Check()
+		parties, peers := w.crowd(1, cfg)
+		c := parties[0].c
+		if aside { // So that it is flushed as those are that may have more to do.
+			_ = c.SetMarks(c.Marks())
+		}
+		w.turn()
+		_, _ = c.Write([]byte("lost"))
+		peers[0].Reset()
+		c.Flush(w.loop)
+		if w.calls.tries != 1 || w.calls.sends != 0 {
+			t.Errorf("%d tries, %d sends", w.calls.tries, w.calls.sends)
+		}
+		w.settle("close", func() bool { return parties[0].closes == 1 })
+		if s := c.Stats(); s.LostBytes != 4 || s.BytesOut != 0 {
+			t.Errorf("%+v", s)
+		}
+		w.finish()
+	}
+}
+
 func testLone(t *testing.T, w *world) {
 	cfg, _ := marks(100_000, 10, 100_000).Check()
 	parties, peers := w.crowd(1, cfg)

@@ -220,7 +220,7 @@ func (c *Conn) Spare(n, keep int) bool {
 // store copies the n bytes of v to the end of the queue: all of them, or
 // nothing when there is no memory.
 func (c *Conn) store(n int, v [][]byte) bool {
-	if c.out == nil && c.storeAlone(n, v) {
+	if c.storeAlone(n, v) {
 		return true
 	}
 	q := c.outbox().end()

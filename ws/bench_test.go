@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/aio/aiotest"
@@ -57,45 +56,18 @@ func BenchmarkEcho(b *testing.B) {
 	}
 }
 
-// willing is an engine that takes every send whole, and costs next to nothing.
-type willing struct {
-	aio.Engine
-	done []aio.Completion
-	told int
-}
-
-func (e *willing) Caps() aio.Caps { return aio.Caps{Engine: "fake", MaxOut: 64} }
-
-func (e *willing) Submit(op *aio.Op) {
-	if op.Kind == aio.Send {
-		n := 0
-		for _, p := range op.Out {
-			n += len(p)
-		}
-		e.done = append(e.done, aio.Completion{Token: op.Token, Kind: aio.Send, First: true, Final: true, Batch: op.Batch, Res: int32(n)})
-	}
-}
-
-func (e *willing) Wait(done []aio.Completion, _ time.Duration) (int, error) {
-	n := copy(done, e.done[e.told:])
-	if e.told += n; e.told == len(e.done) {
-		e.done, e.told = e.done[:0], 0
-	}
-	return n, nil
-}
-
-// stage is a loop on a willing engine.
+// stage is a loop on an engine that is willing.
 type stage struct {
-	*willing
+	*aiotest.Willing
 	loop *reactor.Loop
 	pool *buf.Pool
 	come aio.Completion // scratch of say
 }
 
 func newStage(b *testing.B) *stage {
-	s := &stage{willing: &willing{}}
+	s := &stage{Willing: &aiotest.Willing{}}
 	s.pool, _ = buf.NewPool(buf.Config{BlockSize: reactor.SmallBlock, SlabBlocks: 8})
-	s.loop = reactor.NewLoop(reactor.LoopConfig{Engine: s.willing, Small: s.pool, Bulk: s.pool, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	s.loop = reactor.NewLoop(reactor.LoopConfig{Engine: s.Willing, Small: s.pool, Bulk: s.pool, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	b.Cleanup(s.pool.Close)
 	return s
 }
@@ -124,7 +96,7 @@ func (s *stage) say(c *conn.Conn, p []byte) {
 }
 
 func (s *stage) settle(b *testing.B) {
-	for more := true; more; more = len(s.done) > 0 {
+	for more := true; more; more = !s.Idle() {
 		if err := s.loop.Turn(0); err != nil {
 			b.Fatal(err)
 		}

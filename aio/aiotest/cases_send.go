@@ -96,6 +96,24 @@ func caseMaxOut(r *rig) {
 	}
 }
 
+// caseImmediate: with Caps.Immediate the peer has what Submit was given before any Wait.
+func caseImmediate(r *rig) {
+	p := r.connect()
+	data := r.random(1000)
+	want := bytes.Clone(data)
+	p.out = bytes.Clone(data)
+	p.sendOut(data, [][]byte{data[:300], data[300:]})
+	if r.e.Caps().Immediate {
+		if p.drain(); !bytes.Equal(p.got, want) {
+			r.t.Errorf("the peer has %d of %d bytes behind Submit", len(p.got), len(want))
+		}
+	}
+	r.until("the send", func() bool { return len(p.got) >= len(want) && len(p.lent) == 0 })
+	if !bytes.Equal(p.got, want) {
+		r.t.Errorf("read %d bytes that differ from the %d sent", len(p.got), len(want))
+	}
+}
+
 // caseOneByte: thousands of tiny sends.
 func caseOneByte(r *rig) {
 	p := r.connect()

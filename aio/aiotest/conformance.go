@@ -33,6 +33,7 @@ var conformance = []conformanceCase{
 	{name: "zero copy", run: caseZeroCopy},
 	{name: "prompt send", run: casePrompt},
 	{name: "try", run: caseTry},
+	{name: "immediate send", run: caseImmediate},
 	{name: "cancel of a send", run: caseCancelSend},
 	{name: "send after the peer went", run: caseSendToNobody},
 	{name: "bytes before the end of file", run: caseEOF, wide: true},
