@@ -2,6 +2,7 @@ package reactor
 
 import (
 	"log/slog"
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -112,13 +113,17 @@ func TestSlotsCost(t *testing.T) {
 	if each := come() / crowd; each > 30 {
 		t.Errorf("%d bytes for each of a crowd", each)
 	}
-	for range 3 {
+	// The counter is the process's, in which others allocate now and then:
+	// garbage of the table's own would be in every count.
+	again := uint64(math.MaxUint64)
+	for range 5 {
 		for _, tok := range tokens {
 			l.Detach(tok)
 		}
-		if n := come(); n > 1000 {
-			t.Errorf("%d bytes for a crowd in the place of another", n)
-		}
+		again = min(again, come())
+	}
+	if again > 1000 {
+		t.Errorf("%d bytes for a crowd in the place of another", again)
 	}
 	if l.table.used != crowd {
 		t.Errorf("%d slots for %d parties", l.table.used, crowd)
