@@ -214,7 +214,7 @@ type Feature struct {
 // Stats counts what an engine did since it was opened.
 type Stats struct {
 	Enters    uint64 // system calls that submit or wait
-	Submitted uint64 // operations handed to the kernel
+	Submitted uint64 // operations handed to the kernel by Submit; a Try is in neither
 	Completed uint64 // answers read from the kernel
 	Starved   uint64 // receives that found no buffer
 	Overflows uint64 // times the completion queue was full

@@ -264,14 +264,14 @@ func (c *Conn) touch() {
 // to what it is to be. It is not for users.
 func (c *Conn) Flush(*reactor.Loop) {
 	c.touched = false
+	if c.clock != nil && c.clock.paused != c.paused {
+		c.clock.flushing(c)
+	}
 	if c.quiet() && c.listens() && c.flushLone() {
 		return
 	}
 	if c.state == closed {
 		return
-	}
-	if c.clock != nil {
-		c.clock.flushing(c)
 	}
 	c.runDones()
 	c.edges()
@@ -281,10 +281,10 @@ func (c *Conn) Flush(*reactor.Loop) {
 	c.proceed()
 }
 
-// quiet reports whether c is open and neither a clock nor a hook nor a part of the
-// library may ask for anything: then it receives, and sends what there is, and no more.
+// quiet reports whether c is open and neither a hook nor a part of the library may ask
+// for anything: then it receives, and sends what there is, and no more.
 func (c *Conn) quiet() bool {
-	return c.state == open && !c.full && !c.offline && !c.remark && c.clock == nil && c.beside == nil
+	return c.state == open && !c.full && !c.offline && !c.remark && c.beside == nil
 }
 
 // Complete implements reactor.Sink. It is not for users.

@@ -137,14 +137,18 @@ func (c *Conn) flushLone() bool {
 // sendLone sends the only message, unless that takes more than a plain send, and reports
 // whether nothing is left to submit. If not, there is a queue, or the connection has failed.
 func (c *Conn) sendLone() bool {
-	if c.awaited() {
+	if c.full || c.state != open || c.awaitsRoom() {
 		return false
 	}
+	o := c.out
 	op := &c.host.op // Set field by field, since a copy of it all costs more than it looks.
 	op.Token, op.Kind, op.Flags, op.Batch = c.token, aio.Send, 0, 0
-	op.FD, op.Out = c.fd, c.out.lone.out[:]
-	if c.host.tries && c.clock == nil { // Else the clock is to see it begin and end.
+	op.FD, op.Out = c.fd, o.lone.out[:]
+	if c.host.tries {
 		return c.tryLone(c.loop.Try(op))
+	}
+	if o.prompt || c.Pending() > o.asked {
+		op.Flags = aio.Prompt
 	}
 	c.sending = true
 	c.loop.Submit(op)

@@ -695,6 +695,20 @@ func TestPromptForTheRest(t *testing.T) {
 	r.gone()
 }
 
+// TestPromptForMail holds that what came through a Ref asks for its completion, also
+// where it is all there is to send: who sends from elsewhere is admitted against what
+// the loop has heard of.
+func TestPromptForMail(t *testing.T) {
+	r := newRig(t, 1<<20, marks(1<<30, 0, 1<<30), nil)
+	r.peer.AutoRead(true)
+	r.c.Ref().Write([]byte("x"))
+	r.turns(2)
+	if r.calls.sends != 1 || r.calls.last.Flags&aio.Prompt == 0 {
+		t.Errorf("%d sends, the last with %v", r.calls.sends, r.calls.last.Flags)
+	}
+	r.gone()
+}
+
 // TestSparseBlocks holds that messages that came in a block each cost about
 // their bytes when they must wait, not their blocks.
 func TestSparseBlocks(t *testing.T) {

@@ -1,7 +1,6 @@
 package conn_test
 
 import (
-	"fmt"
 	"runtime"
 	"testing"
 	"time"
@@ -56,17 +55,22 @@ func (e *treadmill) Wait(done []aio.Completion, _ time.Duration) (n int, err err
 }
 
 // BenchmarkTurn is what a message costs in an echo but for the kernel and the engine,
-// with few connections and with so many that they are not in the caches.
+// with few connections, with a deadline each, and with so many that they are not in the
+// caches.
 func BenchmarkTurn(b *testing.B) {
-	for _, conns := range []int{64, 10_000} {
-		b.Run(fmt.Sprint(conns), func(b *testing.B) {
+	for _, tc := range []struct {
+		name  string
+		conns int
+		idle  time.Duration
+	}{{"64", 64, 0}, {"64-timed", 64, time.Hour}, {"10000", 10_000, 0}} {
+		b.Run(tc.name, func(b *testing.B) {
 			small, _ := buf.NewPool(buf.Config{BlockSize: reactor.SmallBlock})
 			bulk, _ := buf.NewPool(buf.Config{BlockSize: reactor.BulkBlock})
 			e := &treadmill{small: small}
 			l := reactor.NewLoop(reactor.LoopConfig{Engine: e, Small: small, Bulk: bulk})
-			cfg, _ := conn.Config{PauseOnFull: true}.Check()
+			cfg, _ := conn.Config{PauseOnFull: true, IdleTimeout: tc.idle}.Check()
 			one := conn.New(l, -1, echo(), cfg)
-			for range conns - 1 {
+			for range tc.conns - 1 {
 				conn.Another(one, -1)
 			}
 			_ = l.Turn(0)
