@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -17,31 +16,10 @@ import (
 	"github.com/penstock-go/penstock/codec"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/invariants"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
-
-// engines runs a test on each real engine.
-func engines(t *testing.T, test func(t *testing.T, g *reactor.Group)) {
-	t.Helper()
-	for _, kind := range []reactor.EngineKind{reactor.Uring, reactor.Epoll} {
-		t.Run(kind.String(), func(t *testing.T) {
-			g, err := reactor.Start(reactor.Config{Engine: kind, Loops: 1, Logger: slog.New(slog.DiscardHandler)})
-			if kind == reactor.Uring {
-				testutil.SkipIfKernelOlder(t, "6.1", "io_uring", err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				if err := g.Close(); err != nil {
-					t.Error(err)
-				}
-			}()
-			test(t, g)
-		})
-	}
-}
 
 // echo sends every message back, and answers a full queue with a pause.
 func echo(t testing.TB, g *reactor.Group, network, address string, cd codec.Codec[[]byte]) string {
@@ -74,7 +52,7 @@ func dial(t testing.TB, network, addr string) net.Conn {
 // TestEcho pipelines messages of all sizes, with answers that fill the queue: each
 // comes back whole and in order, and the end behind them.
 func TestEcho(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for name, cd := range map[string]codec.Codec[[]byte]{
 			"line": codec.Line{}, "frame": codec.Frame32{}, "delimiter": codec.Delimiter("\x00\x01"),
 			"length": codec.LengthField{Width: 3, Strip: true}, "unix": codec.Line{},
@@ -118,7 +96,7 @@ func TestEcho(t *testing.T) {
 
 // TestReconnect holds that a piece of a message ends with the stream of which it is.
 func TestReconnect(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -175,7 +153,7 @@ func TestAllocs(t *testing.T) {
 	if invariants.Enabled {
 		return // The detector allocates.
 	}
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for name, cd := range map[string]codec.Codec[[]byte]{"line": codec.Line{}, "frame": codec.Frame32{}} {
 			t.Run(name, func(t *testing.T) {
 				one, _ := cd.Append(nil, []byte("a message"))
@@ -187,7 +165,7 @@ func TestAllocs(t *testing.T) {
 				} {
 					whole := bytes.Join(parts, nil)
 					answer := make([]byte, len(whole))
-					if n := mallocsEach(400, func() {
+					if n := testutil.Mallocs(400, func() {
 						for _, p := range parts {
 							write(t, fd, p)
 						}
@@ -199,17 +177,6 @@ func TestAllocs(t *testing.T) {
 			})
 		}
 	})
-}
-
-func mallocsEach(n int, fn func()) float64 {
-	for range n / 4 {
-		fn()
-	}
-	before := mallocs()
-	for range n {
-		fn()
-	}
-	return float64(mallocs()-before) / float64(n)
 }
 
 // rawClient connects without the runtime's poller, whose buffers would count.
@@ -266,11 +233,11 @@ func BenchmarkMessages(b *testing.B) {
 					b.Fatal(err)
 				}
 				cfg, _ := conn.Config{}.Check()
-				fd, _ := w.fake.Open()
-				c := conn.New(w.loop, int(fd), p, cfg)
+				fd, _ := w.Fake.Open()
+				c := conn.New(w.Loop, int(fd), p, cfg)
 				one, _ := cd.Append(nil, m)
 				data := bytes.Repeat(one, reactor.BulkBlock/len(one))
-				block := w.bulk.Get()
+				block := w.Bulk.Get()
 				in := new(buf.Buf)
 				for b.Loop() {
 					copy(block.Room(), data)
@@ -279,7 +246,7 @@ func BenchmarkMessages(b *testing.B) {
 					c.Handler().OnData(c, in)
 					block = in.Take()
 					block.Release()
-					block = w.bulk.Get()
+					block = w.Bulk.Get()
 				}
 				b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(len(data)/len(one)), "ns/message")
 			})

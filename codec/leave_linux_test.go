@@ -8,13 +8,14 @@ import (
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/codec"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
 
 // TestNetConnOutside gives a connection to goroutines while a piece is held.
 func TestNetConnOutside(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		opened, messages := make(chan conn.Ref, 1), make(chan string, 1)
 		p, err := codec.New(codec.Line{}, &codec.Funcs[[]byte]{
 			Open:    func(c *conn.Conn) { opened <- c.Ref() },
@@ -55,10 +56,10 @@ func TestInFront(t *testing.T) {
 		r := &rig{world: w}
 		r.serve(outer{r.protocol(codec.Line{}, codec.Config{Burst: 2})})
 		r.feedBy(step, "one\ntwo\nthree\nfour\n")
-		w.turn()
+		w.Turn()
 		r.wantGot("one", "two", "three", "four")
 		r.end()
-		w.finish()
+		w.Finish()
 	}
 }
 
@@ -100,15 +101,15 @@ func TestLeave(t *testing.T) {
 			}
 			got := ""
 			r.c.SetHandler(&conn.Funcs{Data: func(_ *conn.Conn, in *buf.Buf) { got += string(in.Bytes()) }})
-			if w.turn(); len(l.heard) != 2 || l.heard[1] != "leave" {
+			if w.Turn(); len(l.heard) != 2 || l.heard[1] != "leave" {
 				t.Errorf("with %q held and another handler it heard %q", piece, l.heard)
 			}
-			if w.turn(); got != "mine "+piece {
+			if w.Turn(); got != "mine "+piece {
 				t.Errorf("the other handler has %q", got)
 			}
 			r.c.Abort()
-			w.settle("close", func() bool { return w.fake.OpenFDs() == 0 })
-			w.finish()
+			w.Settle("close", func() bool { return w.Fake.OpenFDs() == 0 })
+			w.Finish()
 		}
 	}
 }

@@ -12,24 +12,25 @@ import (
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/codec"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
 
 // wantEnd checks that a connection was closed because of what the peer has sent.
 func (r *rig) wantEnd(cause error) {
-	r.t.Helper()
+	r.T.Helper()
 	r.peer.AutoRead(true)
-	r.settle("close", func() bool { return r.gone })
+	r.Settle("close", func() bool { return r.gone })
 	var ce *conn.CloseError
 	if !errors.As(r.err, &ce) || ce.Reason != conn.ProtocolError || !errors.Is(r.err, cause) {
-		r.t.Errorf("closed with %v, want %v", r.err, cause)
+		r.T.Errorf("closed with %v, want %v", r.err, cause)
 	}
 }
 
 func (r *rig) wantGot(want ...string) {
-	r.t.Helper()
+	r.T.Helper()
 	if !slices.Equal(r.got, want) {
-		r.t.Errorf("got %q, want %q", r.got, want)
+		r.T.Errorf("got %q, want %q", r.got, want)
 	}
 }
 
@@ -55,7 +56,7 @@ func TestLimit(t *testing.T) {
 			if !errors.As(r.err, &long) || long.Limit != limit || long.Length != 0 && long.Length != limit+1 || !strings.Contains(r.err.Error(), "100") {
 				t.Errorf("%s: %v", name, r.err)
 			}
-			w.finish()
+			w.Finish()
 		}
 	}
 }
@@ -70,7 +71,7 @@ func mustAppend(t testing.TB, cd codec.Codec[[]byte], m string) string {
 }
 
 func (r *rig) feedBy(step int, p string) {
-	r.t.Helper()
+	r.T.Helper()
 	for ; len(p) > step; p = p[step:] {
 		r.feed(p[:step])
 	}
@@ -91,7 +92,7 @@ func TestLimitIsOfOneMessage(t *testing.T) {
 	}
 	r.end()
 	r.wantEOF()
-	w.finish()
+	w.Finish()
 }
 
 // TestMemoryFollowsWhatCame announces the longest message there may be, and sends
@@ -100,29 +101,29 @@ func TestMemoryFollowsWhatCame(t *testing.T) {
 	w := newWorld(t)
 	const peers = 50
 	var rigs []*rig
-	before := heap()
+	before := testutil.Heap()
 	for range peers {
 		r := w.open(codec.Frame32{}, codec.Config{}, nil)
 		r.feed("\x00\xa0\x00\x00and a little")
 		rigs = append(rigs, r)
 	}
-	if n, blocks := heap()-before, w.small.InUse()+w.bulk.InUse(); n > peers*10000 || blocks != peers*1 {
+	if n, blocks := testutil.Heap()-before, w.Small.InUse()+w.Bulk.InUse(); n > peers*10000 || blocks != peers*1 {
 		t.Errorf("%d bytes and %d blocks for %d announcements", n, blocks, peers)
 	}
 	for _, r := range rigs {
 		r.feed(strings.Repeat("x", 200<<10))
 	}
-	if n := heap() - before; n > peers<<20 {
+	if n := testutil.Heap() - before; n > peers<<20 {
 		t.Errorf("%d bytes for %d pieces of 200 KiB", n, peers)
 	}
-	if n := w.bulk.InUse(); n != 0 {
+	if n := w.Bulk.InUse(); n != 0 {
 		t.Errorf("%d large blocks held", n)
 	}
 	for _, r := range rigs {
 		r.end()
 		r.wantEnd(io.ErrUnexpectedEOF)
 	}
-	w.finish()
+	w.Finish()
 }
 
 // TestIdleMemory holds what doc says that a connection costs once a message has come
@@ -145,29 +146,29 @@ func TestIdleMemory(t *testing.T) {
 			r.peer.Feed([]byte(s))
 		}
 		for range peers { // The kernel completes some of them a turn.
-			w.turn()
+			w.Turn()
 		}
 	}
 	all("a\n")
-	before := heap()
+	before := testutil.Heap()
 	all("b")
-	if n := w.small.InUse(); n != peers {
+	if n := w.Small.InUse(); n != peers {
 		t.Errorf("%d blocks for %d pieces", n, peers)
 	}
 	all("\n")
-	if n := (heap() - before) / peers; n > 256 {
+	if n := (testutil.Heap() - before) / peers; n > 256 {
 		t.Errorf("%d bytes a connection more", n)
 	} else {
 		t.Logf("%d bytes a connection more", n)
 	}
-	if n := w.small.InUse() + w.bulk.InUse(); n != 0 {
+	if n := w.Small.InUse() + w.Bulk.InUse(); n != 0 {
 		t.Errorf("%d blocks between messages", n)
 	}
 	for _, r := range rigs {
 		r.c.Abort()
 	}
-	w.settle("close", func() bool { return w.fake.OpenFDs() == 0 })
-	w.finish()
+	w.Settle("close", func() bool { return w.Fake.OpenFDs() == 0 })
+	w.Finish()
 }
 
 // TestEOF holds that an end in the middle of a message is told, and that one
@@ -203,7 +204,7 @@ func TestEOF(t *testing.T) {
 		case !errors.As(r.err, &cut) || cut.Bytes != tc.bytes || !errors.Is(r.err, io.ErrUnexpectedEOF):
 			t.Errorf("closed with %v", r.err)
 		}
-		w.finish()
+		w.Finish()
 	}
 }
 
@@ -226,19 +227,19 @@ func TestStopInside(t *testing.T) {
 			if r.feedBy(step, "one\nstop\nthree\nfour\n"); name != "pause" {
 				r.peer.AutoRead(true)
 				r.peer.CloseWrite()
-				r.settle("close", func() bool { return r.gone })
+				r.Settle("close", func() bool { return r.gone })
 				r.wantGot("one", "stop")
 			} else {
 				r.wantGot("one", "stop")
 				r.feed("five\n")
 				r.c.ResumeRead()
-				r.turn()
-				r.turn()
+				r.Turn()
+				r.Turn()
 				r.wantGot("one", "stop", "three", "four", "five")
 				r.end()
 				r.wantEOF()
 			}
-			w.finish()
+			w.Finish()
 		}
 	}
 }
@@ -258,15 +259,15 @@ func TestPauseOnFull(t *testing.T) {
 	}
 	r.feed(strings.Repeat("0123456789\n", 10000))
 	r.peer.AutoRead(true)
-	for r.settle("idle", func() bool { return r.c.Pending() == 0 }); len(r.got) < 10000; r.turn() {
+	for r.Settle("idle", func() bool { return r.c.Pending() == 0 }); len(r.got) < 10000; r.Turn() {
 		r.c.ResumeRead()
 	}
-	r.settle("answers", func() bool { return len(r.peer.Received()) == 110000 })
+	r.Settle("answers", func() bool { return len(r.peer.Received()) == 110000 })
 	if n := r.c.Stats().Rejected; n > 0 {
 		t.Errorf("%d answers were refused", n)
 	}
 	r.end()
-	w.finish()
+	w.Finish()
 }
 
 // TestBurst holds that a connection that has many messages leaves others their turn.
@@ -284,14 +285,14 @@ func TestBurst(t *testing.T) {
 	many.peer.Feed(bytes.Repeat([]byte("\n"), 20*burst))
 	one.peer.Feed([]byte("me too\n"))
 	for before := 0; len(many.got) < 20*burst; before = len(many.got) {
-		if many.turn(); len(many.got) > before+2*burst {
+		if many.Turn(); len(many.got) > before+2*burst {
 			t.Fatalf("%d messages in one turn", len(many.got)-before)
 		}
 	}
 	one.wantGot("me too")
 	many.end()
 	one.end()
-	w.finish()
+	w.Finish()
 }
 
 // TestSwitch changes the codec inside OnMessage, and to a handler of plain bytes:
@@ -315,15 +316,15 @@ func TestSwitch(t *testing.T) {
 		})
 		r.feedBy(step, "a line\nframes\n\x00\x00\x00\x0aa\nline\x00\x00\x00\x09plain\x00\x00\x00\x08any\nthing")
 		r.c.ResumeRead()
-		r.turn()
-		r.turn()
+		r.Turn()
+		r.Turn()
 		r.wantGot("a line", "frames", "a\nline", "plain")
 		if want := "\x00\x00\x00\x08any\nthing"; string(raw) != want {
 			t.Errorf("in pieces of %d: the plain handler has %q, want %q", step, raw, want)
 		}
 		r.c.Abort()
-		w.settle("close", func() bool { return w.fake.OpenFDs() == 0 })
-		w.finish()
+		w.Settle("close", func() bool { return w.Fake.OpenFDs() == 0 })
+		w.Finish()
 	}
 }
 
@@ -347,8 +348,8 @@ func TestSwitchOutside(t *testing.T) {
 			t.Errorf("of %d bytes held, %d have come", size, len(raw)-6)
 		}
 		r.c.Abort()
-		w.settle("close", func() bool { return w.fake.OpenFDs() == 0 })
-		w.finish()
+		w.Settle("close", func() bool { return w.Fake.OpenFDs() == 0 })
+		w.Finish()
 	}
 }
 
@@ -358,19 +359,19 @@ func TestSwitchAfterEOF(t *testing.T) {
 	r := w.open(codec.Line{}, codec.Config{}, func(r *rig) { r.onEOF = func(*conn.Conn) {} })
 	r.feedBy(1, "first\nand half")
 	r.peer.CloseWrite()
-	w.turn()
-	w.turn()
+	w.Turn()
+	w.Turn()
 	heard := ""
 	r.c.SetHandler(&conn.Funcs{
 		Data: func(_ *conn.Conn, in *buf.Buf) { heard += string(in.Bytes()) },
 		EOF:  func(c *conn.Conn) { heard += " and the end"; c.Close() },
 	})
 	r.peer.AutoRead(true)
-	w.settle("close", func() bool { return w.fake.OpenFDs() == 0 })
+	w.Settle("close", func() bool { return w.Fake.OpenFDs() == 0 })
 	if r.wantGot("first"); heard != "and half and the end" {
 		t.Errorf("the new handler heard %q", heard)
 	}
-	w.finish()
+	w.Finish()
 }
 
 // TestPipeInside begins a Pipe inside OnMessage: what has come behind the message
@@ -396,7 +397,7 @@ func TestPipeInside(t *testing.T) {
 		if r.wantGot("one", "pipe"); string(to.peer.Received()) != "two\nthree and half" {
 			t.Errorf("in pieces of %d: forwarded %q", step, to.peer.Received())
 		}
-		w.finish()
+		w.Finish()
 	}
 }
 
@@ -417,7 +418,7 @@ func TestPipeOutside(t *testing.T) {
 	if r.wantGot("one"); string(to.peer.Received()) != "two and half" {
 		t.Errorf("forwarded %q", to.peer.Received())
 	}
-	w.finish()
+	w.Finish()
 }
 
 // TestDetachInside takes a connection out inside OnMessage, and while a piece is
@@ -439,7 +440,7 @@ func TestDetachInside(t *testing.T) {
 			}
 		})
 		r.feedBy(step, "one\nout\ntwo\nand half")
-		w.settle("detach", func() bool { return out.FD != 0 })
+		w.Settle("detach", func() bool { return out.FD != 0 })
 		rest := "two\nand half" // Of which some may be in the socket.
 		if r.wantGot("one", "out"); string(out.Input) != rest[:len(out.Input)] || step == 100 && len(out.Input) < len(rest) {
 			t.Errorf("in pieces of %d: %q went along", step, out.Input)
@@ -448,11 +449,11 @@ func TestDetachInside(t *testing.T) {
 		held.feedBy(step, "one\nand half")
 		out = conn.Departure{}
 		held.c.Detach(take)
-		w.settle("detach", func() bool { return out.FD != 0 })
+		w.Settle("detach", func() bool { return out.FD != 0 })
 		if held.wantGot("one"); string(out.Input) != "and half" {
 			t.Errorf("in pieces of %d: %q went along", step, out.Input)
 		}
-		if a, b := w.small.InUse(), w.bulk.InUse(); a != 0 || b != 0 {
+		if a, b := w.Small.InUse(), w.Bulk.InUse(); a != 0 || b != 0 {
 			t.Errorf("%d small and %d bulk blocks leaked", a, b)
 		}
 	}
@@ -536,7 +537,7 @@ func TestOwnCodec(t *testing.T) {
 			other.feed("z2")
 			other.wantGot("z2")
 			other.end()
-			w.finish()
+			w.Finish()
 		}
 	}
 	w := newWorld(t)
@@ -546,7 +547,7 @@ func TestOwnCodec(t *testing.T) {
 	if len(r.got) > 0 || r.err == nil || !strings.Contains(r.err.Error(), "had answered 0") {
 		t.Errorf("closed with %v, got %q", r.err, r.got)
 	}
-	w.finish()
+	w.Finish()
 }
 
 // TestOwnAppend holds that a message that cannot be encoded closes its connection,
@@ -576,7 +577,7 @@ func TestOwnAppend(t *testing.T) {
 		other.feed("z2")
 		other.wantGot("z2")
 		other.end()
-		w.finish()
+		w.Finish()
 	}
 }
 
@@ -608,7 +609,7 @@ func TestCodecThatSends(t *testing.T) {
 	if r.wantGot("hello"); string(r.peer.Received()) != "pong 1\npong 2\n" {
 		t.Errorf("the peer has %q", r.peer.Received())
 	}
-	w.finish()
+	w.Finish()
 }
 
 // TestRefusal holds that a peer is told why, past the limit of its queue.
@@ -626,7 +627,7 @@ func TestRefusal(t *testing.T) {
 	if got := string(r.peer.Received()); got != "line too long\n" {
 		t.Errorf("the peer has %q", got)
 	}
-	w.finish()
+	w.Finish()
 }
 
 // TestHooks holds that the optional interfaces of a handler are heard.
@@ -659,20 +660,20 @@ func TestHooks(t *testing.T) {
 		_, _ = r.c.Write(make([]byte, 1<<20))
 		r.c.Ref().Write(nil)
 		r.c.Ref().Write([]byte("refused"))
-		r.turn()
+		r.Turn()
 		r.peer.AutoRead(true)
-		r.settle("drained", func() bool { return r.c.Pending() == 0 })
-		r.turn()
+		r.Settle("drained", func() bool { return r.c.Pending() == 0 })
+		r.Turn()
 		if len(lines) > 2 {
 			r.feed("\n")
 		}
 		r.peer.CloseWrite()
-		r.settle("close", func() bool { return slices.Contains(e.heard, "close") })
+		r.Settle("close", func() bool { return slices.Contains(e.heard, "close") })
 		for _, h := range []string{"message", "full", "drain", "error", "eof", "close"} {
 			if !slices.Contains(e.heard, h) {
 				t.Errorf("%q: %s was not heard: %q", lines, h, e.heard)
 			}
 		}
-		w.finish()
+		w.Finish()
 	}
 }

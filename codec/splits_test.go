@@ -14,6 +14,7 @@ import (
 	"github.com/penstock-go/penstock/codec"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/invariants"
+	"github.com/penstock-go/penstock/internal/testutil"
 )
 
 // kinds are the codecs of the fuzz target, by number.
@@ -60,34 +61,34 @@ func (w *world) inPieces(cd codec.Codec[[]byte], data []byte, cuts []int, limit 
 	h := &hearer{}
 	p, err := codec.New(cd, h, codec.Config{Limit: limit, Burst: 5})
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	cfg, _ := conn.Config{}.Check()
-	fd, peer := w.fake.Open()
-	c := conn.New(w.loop, int(fd), p, cfg)
+	fd, peer := w.Fake.Open()
+	c := conn.New(w.Loop, int(fd), p, cfg)
 	from := 0
 	for _, to := range append(cuts, len(data)) {
 		peer.Feed(data[from:to])
 		from = to
-		w.turn()
+		w.Turn()
 	}
 	peer.AutoRead(true)
 	peer.CloseWrite()
-	w.settle("close", func() bool { return h.err != nil })
+	w.Settle("close", func() bool { return h.err != nil })
 	_ = c
 	return h.got, h.err
 }
 
 func (w *world) compare(cd codec.Codec[[]byte], data []byte, cuts []int, limit int) {
-	w.t.Helper()
+	w.T.Helper()
 	want, wantEnd := plainly(cd, data, limit)
 	got, end := w.inPieces(cd, data, cuts, limit)
 	if !slices.Equal(got, want) {
-		w.t.Fatalf("%T%+v, limit %d: %q cut at %v: got %q, want %q", cd, cd, limit, data, cuts, got, want)
+		w.T.Fatalf("%T%+v, limit %d: %q cut at %v: got %q, want %q", cd, cd, limit, data, cuts, got, want)
 	}
 	for _, is := range []error{codec.ErrTooLong, codec.ErrLength, io.ErrUnexpectedEOF, io.EOF} {
 		if errors.Is(end, is) != errors.Is(wantEnd, is) {
-			w.t.Fatalf("%T%+v, limit %d: %q cut at %v: ended with %v, want %v", cd, cd, limit, data, cuts, end, wantEnd)
+			w.T.Fatalf("%T%+v, limit %d: %q cut at %v: ended with %v, want %v", cd, cd, limit, data, cuts, end, wantEnd)
 		}
 	}
 }
@@ -122,7 +123,7 @@ func TestEverySplit(t *testing.T) {
 			}
 		}
 	}
-	w.finish()
+	w.Finish()
 }
 
 // stream is n messages of up to most bytes.
@@ -161,7 +162,7 @@ func FuzzSplits(f *testing.F) {
 		}
 		w := newWorld(t)
 		w.compare(kinds[int(kind)%len(kinds)], data, cuts, 1+int(limit))
-		w.finish()
+		w.Finish()
 	})
 }
 
@@ -230,8 +231,8 @@ func TestLinear(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg, _ := conn.Config{}.Check()
-	fd, peer := w.fake.Open()
-	c := conn.New(w.loop, int(fd), p, cfg)
+	fd, peer := w.Fake.Open()
+	c := conn.New(w.Loop, int(fd), p, cfg)
 	var b buf.Buf
 	feed := func(pool *buf.Pool, p string) {
 		b = pool.Get()
@@ -240,19 +241,20 @@ func TestLinear(t *testing.T) {
 		c.Handler().OnData(c, &b)
 		b.Release()
 	}
-	before := mallocs()
+	_, before := testutil.Allocated()
 	for range size {
-		feed(w.small, "x")
+		feed(w.Small, "x")
 	}
-	feed(w.small, "\n")
-	if n := mallocs() - before; len(h.got) != 1 || wk.looked > size+1 || n > 100 {
+	feed(w.Small, "\n")
+	_, after := testutil.Allocated()
+	if n := after - before; len(h.got) != 1 || wk.looked > size+1 || n > 100 {
 		t.Errorf("%d messages; looked at %d bytes of %d, %d allocations", len(h.got), wk.looked, size, n)
 	}
 	wk.looked = 0
 	short := strings.Repeat("0123456789\n", 5957) // One block, which ends inside a line.
 	for range 100 {
-		feed(w.bulk, short[:len(short)-5])
-		feed(w.bulk, short[len(short)-5:])
+		feed(w.Bulk, short[:len(short)-5])
+		feed(w.Bulk, short[len(short)-5:])
 	}
 	if most := 100 * (len(short) + 1000); len(h.got) != 1+100*5957 || wk.looked > most {
 		t.Errorf("%d messages; looked at %d bytes of %d", len(h.got), wk.looked, 100*len(short))
@@ -260,6 +262,6 @@ func TestLinear(t *testing.T) {
 	c.Close()
 	peer.AutoRead(true)
 	peer.CloseWrite()
-	w.settle("close", func() bool { return w.fake.OpenFDs() == 0 })
-	w.finish()
+	w.Settle("close", func() bool { return w.Fake.OpenFDs() == 0 })
+	w.Finish()
 }

@@ -1,7 +1,6 @@
 package conn_test
 
 import (
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,23 +10,10 @@ import (
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/invariants"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
-
-// mallocs returns how often a call of fn allocates, on all goroutines.
-func mallocs(n int, fn func()) float64 {
-	for range n / 4 {
-		fn()
-	}
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for range n {
-		fn()
-	}
-	runtime.ReadMemStats(&after)
-	return float64(after.Mallocs-before.Mallocs) / float64(n)
-}
 
 // rawClient connects without the runtime's poller, whose buffers would count.
 func rawClient(t *testing.T, l *conn.Listener) int {
@@ -83,11 +69,11 @@ func TestAllocs(t *testing.T) {
 		{"pause", 4, func(c *conn.Conn, in *buf.Buf) { c.Send(in); c.PauseRead(); c.ResumeRead() }},
 	} {
 		t.Run(name("%s", tc.name), func(t *testing.T) {
-			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				l := listen(t, g, &conn.Funcs{Data: tc.data}, conn.Config{})
 				fd := rawClient(t, l)
 				ask, answer := []byte("ping"), make([]byte, tc.size)
-				if n := mallocs(4000, func() { roundTrip(t, fd, ask, answer) }); n > 0.01 {
+				if n := testutil.Mallocs(4000, func() { roundTrip(t, fd, ask, answer) }); n > 0.01 {
 					t.Errorf("%v allocations a round trip", n)
 				}
 			})
@@ -120,13 +106,13 @@ func TestAllocsOfRef(t *testing.T) {
 	}
 	shared := buf.NewShared(make([]byte, 100))
 	defer shared.Release()
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var ref atomic.Pointer[conn.Ref]
 		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) { r := c.Ref(); ref.Store(&r) }}, conn.Config{})
 		fd := rawClient(t, l)
 		testutil.Eventually(t, 5*time.Second, "open", func() bool { return ref.Load() != nil })
 		r, small, answer := *ref.Load(), make([]byte, 100), make([]byte, 300)
-		if n := mallocs(4000, func() {
+		if n := testutil.Mallocs(4000, func() {
 			r.Write(small)
 			r.SendShared(shared)
 			r.Write(small)
@@ -142,7 +128,7 @@ func TestAllocsOfFullQueue(t *testing.T) {
 	if invariants.Enabled {
 		return
 	}
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		block := make([]byte, 8<<10)
 		fill := func(c *conn.Conn) {
 			for !c.IsFull() {
@@ -157,7 +143,7 @@ func TestAllocsOfFullQueue(t *testing.T) {
 		}, conn.Config{HighWater: 256 << 10, LowWater: 64 << 10, SendBuffer: 64 << 10})
 		fd := rawClient(t, l)
 		chunk := make([]byte, 256<<10)
-		if n := mallocs(400, func() { roundTrip(t, fd, nil, chunk) }); n > 0.05 {
+		if n := testutil.Mallocs(400, func() { roundTrip(t, fd, nil, chunk) }); n > 0.05 {
 			t.Errorf("%v allocations for 256 KiB through a full queue", n)
 		}
 		if hooks.Load() < 100 {
@@ -174,7 +160,7 @@ func TestAllocsOfFanOut(t *testing.T) {
 	const many = 400 // More than a loop keeps queues for.
 	shared := buf.NewShared(make([]byte, 100))
 	defer shared.Release()
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var conns []*conn.Conn // on the loop
 		var opened atomic.Int64
 		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) { conns = append(conns, c); opened.Add(1) }}, conn.Config{})
@@ -189,7 +175,7 @@ func TestAllocsOfFanOut(t *testing.T) {
 			}
 		}
 		answer := make([]byte, shared.Len())
-		if n := mallocs(100, func() {
+		if n := testutil.Mallocs(100, func() {
 			g.Loop(0).Post(tell)
 			for _, fd := range peers {
 				roundTrip(t, fd, nil, answer)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -44,7 +45,7 @@ func pair(t testing.TB, network string) (near, far net.Conn) {
 // TestAttach puts sockets of package net on a loop, with what was read of them
 // before: that is heard first.
 func TestAttach(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for _, network := range []string{"tcp", "unix", "file"} {
 			var near, far net.Conn
 			var s io.Closer
@@ -77,7 +78,7 @@ func TestAttach(t *testing.T) {
 
 // TestAttachRefuses holds that what is no stream socket stays with the caller.
 func TestAttachRefuses(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		near, _ := pair(t, "tcp")
 		udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {
@@ -122,7 +123,7 @@ func TestAttachRefuses(t *testing.T) {
 // peer sends and reads all the time: the echo is whole.
 func TestDetachMoves(t *testing.T) {
 	const total, hops = 2 << 20, 12
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		for _, network := range []string{"tcp", "unix"} {
 			near, far := pair(t, network)
 			data := make([]byte, total)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -16,7 +17,7 @@ import (
 // TestAttacher attaches sockets of both kinds, over two loops: each is heard with its
 // User, and those of one kind on one loop share their host.
 func TestAttacher(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		type met struct {
 			c    *conn.Conn
 			user any
@@ -61,7 +62,7 @@ func TestAttacher(t *testing.T) {
 // many stays with its owner, and that a place is free when a connection has closed, or
 // could not be attached.
 func TestAttacherLimit(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		limit, err := conn.NewConnLimit(3)
 		if err != nil {
 			t.Fatal(err)

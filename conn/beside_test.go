@@ -41,7 +41,7 @@ func TestOnRoom(t *testing.T) {
 	r.wantLog("full 900 drain low empty")
 	r.c.OnRoom(0, room("again"))
 	r.wantLog("full 900 drain low empty")
-	r.turn()
+	r.Turn()
 	r.wantLog("full 900 drain low empty again")
 	r.gone()
 }
@@ -76,13 +76,13 @@ func TestOnRoomMarks(t *testing.T) {
 	r.stuff()
 	_ = r.write(800)
 	r.c.OnRoom(-1, func(*conn.Conn) { told++ })
-	if r.turn(); told != 0 {
+	if r.Turn(); told != 0 {
 		t.Fatal("told with 800 bytes pending")
 	}
 	if err := r.c.SetMarks(conn.Marks{High: 2000, Low: 800, Limit: 2000}); err != nil {
 		t.Fatal(err)
 	}
-	if r.turn(); told != 1 {
+	if r.Turn(); told != 1 {
 		t.Error("not told with the low mark at what is pending")
 	}
 	r.gone()
@@ -102,12 +102,12 @@ func TestOnRoomAgain(t *testing.T) {
 	}
 	r.c.Abort()
 	last := told
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	if again = func(*conn.Conn) {}; told == last {
 		t.Error("not told at the end")
 	}
 	r.turns(2)
-	r.finish()
+	r.Finish()
 }
 
 // TestOnRoomEnds holds that a close ends every wait, before OnClose, also when
@@ -132,7 +132,7 @@ func TestOnRoomEnds(t *testing.T) {
 			}
 			r.wantLog("")
 		})
-		r.settle("close", r.isClosed)
+		r.Settle("close", r.isClosed)
 		r.wantLog("first second close")
 		if abort {
 			r.wantReason(conn.Aborted, 500)
@@ -141,9 +141,9 @@ func TestOnRoomEnds(t *testing.T) {
 		}
 		late := false
 		r.c.OnRoom(0, func(*conn.Conn) { late = true })
-		if r.turn(); !late {
+		if r.Turn(); !late {
 			t.Error("not told after the close")
 		}
-		r.finish()
+		r.Finish()
 	}
 }

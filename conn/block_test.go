@@ -11,18 +11,19 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
 
 // waitFor turns the loop until ok, which other goroutines bring about.
 func (r *rig) waitFor(what string, ok func() bool) {
-	r.t.Helper()
+	r.T.Helper()
 	for deadline := time.Now().Add(testutil.Timeout(20 * time.Second)); !ok(); {
 		if time.Now().After(deadline) {
-			r.t.Fatalf("%s: not in time", what)
+			r.T.Fatalf("%s: not in time", what)
 		}
-		r.turn()
+		r.Turn()
 		time.Sleep(10 * time.Microsecond)
 	}
 }
@@ -30,7 +31,7 @@ func (r *rig) waitFor(what string, ok func() bool) {
 // waiters starts goroutines that write n bytes each and wait for room, one behind
 // the other, and returns where their answers go.
 func (r *rig) waiters(ctx context.Context, count, n int) (answers chan error, done func() []int) {
-	r.t.Helper()
+	r.T.Helper()
 	answers = make(chan error, count)
 	var mu sync.Mutex
 	var order []int
@@ -76,7 +77,7 @@ func TestWriteBlock(t *testing.T) {
 		if n := r.peer.Waiting(); n > 0 {
 			r.peer.Read(make([]byte, min(n, 16)))
 		}
-		r.turn()
+		r.Turn()
 	}
 	for range 6 {
 		if err := <-answers; err != nil {
@@ -152,7 +153,7 @@ func TestWriteBlockInBudget(t *testing.T) {
 			t.Errorf("%v, %v", a, b)
 		}
 	}
-	p.settle("close", p.all[2].isClosed)
+	p.Settle("close", p.all[2].isClosed)
 	p.want(400)
 	p.end()
 }
@@ -179,11 +180,11 @@ func TestWriteBlockAnswers(t *testing.T) {
 	if err := ref.WriteBlock(t.Context(), []byte("x")); !errors.Is(err, conn.ErrClosed) {
 		t.Errorf("after the end: %v", err)
 	}
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	if err := ref.WriteBlock(t.Context(), []byte("x")); !errors.Is(err, conn.ErrClosed) {
 		t.Errorf("to one that has gone: %v", err)
 	}
-	r.finish()
+	r.Finish()
 }
 
 // TestPolicyBlock holds that with Block every way through a Ref waits, and that
@@ -220,7 +221,7 @@ func TestPolicyBlock(t *testing.T) {
 // TestLoopDoesNotWait holds that a loop that would wait is told so, its own and
 // another: it would wait for itself.
 func TestLoopDoesNotWait(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		opens := make(chan *conn.Conn, 1)
 		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) { opens <- c }},
 			conn.Config{HighWater: 1000, SlowPeer: conn.Block, SendBuffer: 4096})
@@ -318,14 +319,14 @@ func TestRefEnds(t *testing.T) {
 		if !tc.reset {
 			r.peer.CloseWrite()
 		}
-		r.settle("close", r.isClosed)
+		r.Settle("close", r.isClosed)
 		if r.peer.WasReset() != tc.reset || !tc.reset && string(r.peer.ReadAll()) != "before" {
 			t.Errorf("%s: reset: %v", what, r.peer.WasReset())
 		}
 		if messages, bytes := ref.AfterClose(); messages != 1 || bytes != 6 {
 			t.Errorf("%s: %d messages of %d bytes after the close", what, messages, bytes)
 		}
-		r.finish()
+		r.Finish()
 	}
 }
 
@@ -335,7 +336,7 @@ func TestRefEnds(t *testing.T) {
 // too (peers 1d): what was queued for a connection that has gone goes with it.
 func TestFlood(t *testing.T) {
 	for _, policy := range []conn.Policy{conn.Reject, conn.DropOldest, conn.Block} {
-		engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 			for range 5 {
 				flood(t, g, policy)
 			}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -29,7 +30,7 @@ import (
 // TestNetConnCloseFlushes holds that Close gives the peer all that Write has
 // taken, and then the end of file.
 func TestNetConnCloseFlushes(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		closed := make(chan error, 1)
 		n, far := bridged(t, g, "tcp", &conn.Funcs{Close: func(_ *conn.Conn, err error) { closed <- err }}, conn.Config{HighWater: 8 << 20})
 		data := make([]byte, 4<<20)
@@ -55,7 +56,7 @@ func TestNetConnCloseFlushes(t *testing.T) {
 // the connection is closed under them: messages arrive whole, all that were taken,
 // and each goroutine ends.
 func TestNetConnConcurrent(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		one, two := netPair(t, g, "tcp", conn.Config{HighWater: 100_000})
 		var wg sync.WaitGroup
 		var mu sync.Mutex
@@ -121,7 +122,7 @@ func TestNetConnConcurrent(t *testing.T) {
 
 // TestNetConnCopy copies through both ends, by pieces of every size.
 func TestNetConnCopy(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		data := make([]byte, 3<<20)
 		_, _ = rand.NewChaCha8([32]byte{6}).Read(data)
 		broken := errors.New("broken")
@@ -175,7 +176,7 @@ func TestNetConnFile(t *testing.T) {
 	if err := os.WriteFile(name, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		f, err := os.Open(name)
 		if err != nil {
 			t.Fatal(err)
@@ -238,7 +239,7 @@ func TestNetConnFile(t *testing.T) {
 // TestNetDial has a client of net/http dial on a loop, and holds that a NetConn
 // ends where another connection would connect again.
 func TestNetDial(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(w, r.Body)
 		}))
@@ -312,7 +313,7 @@ func TestNetDial(t *testing.T) {
 // TestNetConnDropOldest holds that what goes to make room is never a part of a
 // stream, and that the stream's bytes are none that a dropped message takes along.
 func TestNetConnDropOldest(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		n, far := bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{HighWater: 2000, SlowPeer: conn.DropOldest})
 		stop := make(chan struct{})
 		g.Loop(0).Post(func(*reactor.Loop) { <-stop })
@@ -341,7 +342,7 @@ func TestNetConnDropOldest(t *testing.T) {
 // TestNetConnIsOne holds what a second NetConn, a Pipe beside one, and the end of
 // the group come to.
 func TestNetConnIsOne(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		opened := make(chan *conn.NetConn, 1)
 		h := &conn.Funcs{Open: func(c *conn.Conn) {
 			n, err := c.NetConn()
@@ -399,7 +400,7 @@ func TestNetConnIsOne(t *testing.T) {
 // TestNetConnOnLoop holds that nothing waits on a loop, and that what need not
 // wait works there.
 func TestNetConnOnLoop(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		n, far := bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{HighWater: 1000})
 		done := make(chan struct{})
 		g.Loop(0).Post(func(*reactor.Loop) {
@@ -425,7 +426,7 @@ func TestNetConnOnLoop(t *testing.T) {
 // TestNetConnDetach moves a NetConn with bytes in every place, under a Read that
 // waits, to a handler on another loop.
 func TestNetConnDetach(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		n, far := bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{ReadAhead: 10})
 		_, _ = far.Write([]byte("one "))
 		if err := readOne(n); err != nil {
@@ -479,7 +480,7 @@ func TestNetConnDetach(t *testing.T) {
 // TestNetListener holds what Accept brings, and what becomes of those that nobody
 // has accepted.
 func TestNetListener(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		l, err := conn.NetListen(g, "tcp", "127.0.0.1:0", conn.Config{})
 		if err != nil {
 			t.Fatal(err)
@@ -547,7 +548,7 @@ func TestNetListener(t *testing.T) {
 
 // TestNetListenerEnds holds that the end of the group ends Accept.
 func TestNetListenerEnds(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		l, err := conn.NetListen(g, "unix", "@penstock-test-"+t.Name(), conn.Config{})
 		if err != nil {
 			t.Fatal(err)
@@ -572,7 +573,7 @@ func TestNetListenerEnds(t *testing.T) {
 // TestSyscallConn reaches the socket on the loop and from a goroutine, and no
 // longer when it has closed.
 func TestSyscallConn(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		closed := make(chan syscall.RawConn, 1)
 		h := &conn.Funcs{Close: func(c *conn.Conn, _ error) { raw, _ := c.SyscallConn(); closed <- raw }}
 		n, _ := bridged(t, g, "tcp", h, conn.Config{Linger: time.Millisecond})
@@ -620,7 +621,7 @@ func TestSyscallConn(t *testing.T) {
 // TestNetConnEndBehindWhatWasHeld makes a NetConn of a connection whose handler holds bytes
 // and has heard the end of file: a Read has those bytes, and then the end.
 func TestNetConnEndBehindWhatWasHeld(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		near, far := pair(t, "tcp")
 		h := &holder{ended: make(chan *conn.NetConn, 1)}
 		if err := conn.Attach(g.Loop(0), near, h, conn.Config{}, nil); err != nil {
@@ -658,7 +659,7 @@ func (h *holder) OnEOF(c *conn.Conn) {
 // connection out of the library: a Read ends, and its own Detach fails with no
 // descriptor.
 func TestNetConnDetached(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		gone := make(chan conn.Departure, 2)
 		leave := func(c *conn.Conn) {
 			c.Detach(func(d conn.Departure, err error) {

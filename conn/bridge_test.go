@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/nettest"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -42,7 +43,7 @@ func netPair(t testing.TB, g *reactor.Group, network string, cfg conn.Config) (o
 
 // TestNetConn is the test that package net passes.
 func TestNetConn(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		for _, network := range []string{"tcp", "unix"} {
 			t.Run(network, func(t *testing.T) {
 				nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
@@ -72,7 +73,7 @@ func bridged(t testing.TB, g *reactor.Group, network string, h *conn.Funcs, cfg 
 // a deadline ends the wait with the number of bytes that were taken, and that
 // exactly those reach the peer, once it reads.
 func TestNetConnBlocks(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for _, policy := range []conn.Policy{conn.CloseSlow, conn.DropOldest} { // None of them is for a Write.
 			testBlocks(t, g, 200_000, conn.Config{SlowPeer: policy})
 		}
@@ -145,7 +146,7 @@ const ringBytes = 64*reactor.SmallBlock + 16*reactor.BulkBlock
 // somebody who does not read fills no more than was agreed, and that all of it is
 // there when it is read.
 func TestNetConnReadAhead(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for _, tc := range []struct{ piece, ahead, total, bytes int }{
 			{1 << 20, 100_000, 16 << 20, 100_000 + 3*reactor.BulkBlock},
 			{7, 50_000, 60_000, 60_000},
@@ -194,7 +195,7 @@ func TestNetConnReadAhead(t *testing.T) {
 // TestNetConnDeadline moves a deadline while a Read waits for it: nearer, farther,
 // away and into the past.
 func TestNetConnDeadline(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		n, far := bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{})
 		read := func() <-chan error {
 			got := make(chan error, 1)
@@ -275,7 +276,7 @@ func TestNetConnErrors(t *testing.T) {
 		{"nothing to read", func(c, _ net.Conn) error { _, err := c.Read(nil); return err }},
 		{"nothing to write after close", func(c, _ net.Conn) error { _ = c.Close(); _, err := c.Write(nil); return err }},
 	}
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for _, tc := range cases {
 			var texts []string
 			var errs []error
@@ -326,7 +327,7 @@ func reset(c net.Conn) {
 
 // TestNetConnReset holds that what had come before a reset is read before it.
 func TestNetConnReset(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		closed := make(chan error, 1)
 		n, far := bridged(t, g, "tcp", &conn.Funcs{Close: func(_ *conn.Conn, err error) { closed <- err }}, conn.Config{})
 		_, _ = far.Write([]byte("last words"))

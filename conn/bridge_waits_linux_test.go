@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -48,7 +49,7 @@ func callOn(t *testing.T, n *conn.NetConn, fn func()) {
 // TestNetConnOnLoopBeside holds that a loop does not wait for a goroutine that
 // waits for the loop, and that a file is read there.
 func TestNetConnOnLoopBeside(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		n, far := bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{HighWater: 1000})
 		read, wrote := make(chan error, 1), make(chan error, 1)
 		go func() { read <- readOne(n) }()
@@ -90,7 +91,7 @@ func TestNetConnOnLoopBeside(t *testing.T) {
 
 // TestNetConnRecvLimit holds that a NetConn reads on, however small the limit is.
 func TestNetConnRecvLimit(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for _, limit := range []int{1, reactor.SmallBlock, 3 * reactor.SmallBlock, 100_000} {
 			n, far := bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{RecvLimit: limit})
 			_ = n.SetReadDeadline(time.Now().Add(testutil.Timeout(10 * time.Second)))
@@ -108,7 +109,7 @@ func TestNetConnRecvLimit(t *testing.T) {
 // TestNetConnRecvLimitInParts is that with a limit that one block fills, which is read
 // in two parts: behind the first the loop reads on by ReadAhead, and gets no block back.
 func TestNetConnRecvLimitInParts(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		const size = reactor.SmallBlock
 		near, far := pair(t, "tcp")
 		h := &counter{opened: make(chan *conn.NetConn, 1)}
@@ -136,7 +137,7 @@ func TestNetConnRecvLimitInParts(t *testing.T) {
 // TestNetConnLeavesOnce holds that the handler whose input goes to a NetConn is not told
 // so again when that one is detached.
 func TestNetConnLeavesOnce(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		near, _ := pair(t, "tcp")
 		h := &counter{opened: make(chan *conn.NetConn, 1)}
 		if err := conn.Attach(g.Loop(0), near, h, conn.Config{}, nil); err != nil {
@@ -164,7 +165,7 @@ func (h *counter) OnLeave(c *conn.Conn) { h.leaves.Add(1) }
 // TestNetConnFileAtLimit holds that a file waits for room as a Write does: no
 // policy is asked, and what a deadline cuts off was not taken.
 func TestNetConnFileAtLimit(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		n, far := bridged(t, g, "tcp", &conn.Funcs{}, conn.Config{HighWater: 4096, SlowPeer: conn.CloseSlow, SendBuffer: 8192})
 		f := fileOf(t, 3<<20)
 		_ = n.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
@@ -223,7 +224,7 @@ func (r *receiver) ReadFrom(from io.Reader) (int64, error) {
 // TestNoDialOnLoop holds that what waits for a loop is refused on one, where it
 // would wait for ever.
 func TestNoDialOnLoop(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		l := listen(t, g, echo(), conn.Config{})
 		udp := listenPacket(t, g, "udp", "127.0.0.1:0", packetEcho(), conn.PacketConfig{})
 		accepting, err := conn.NetListen(g, "tcp", "127.0.0.1:0", conn.Config{})

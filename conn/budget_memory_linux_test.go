@@ -19,6 +19,7 @@ import (
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/invariants"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -104,7 +105,7 @@ func TestBudgetMemory(t *testing.T) {
 			continue
 		}
 		t.Run(name("%s", tc.name), func(t *testing.T) {
-			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				fillBudget(t, g, stalled, make([]byte, tc.size), tc.send)
 			})
 		})
@@ -210,11 +211,11 @@ func TestAllocsInBudget(t *testing.T) {
 			"write": func(c *conn.Conn, _ *buf.Buf) { _, _ = c.Write(small) },
 			"ref":   func(c *conn.Conn, _ *buf.Buf) { c.Ref().Write(small) },
 		} {
-			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				l := listen(t, g, &conn.Funcs{Data: data}, cfg)
 				fd := rawClient(t, l)
 				ask, answer := []byte("ping"), make([]byte, len(small))
-				if n := mallocs(2000, func() { roundTrip(t, fd, ask, answer) }); n > 0.01 {
+				if n := testutil.Mallocs(2000, func() { roundTrip(t, fd, ask, answer) }); n > 0.01 {
 					t.Errorf("%s, %s: %v allocations a round trip", what, how, n)
 				}
 			})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 )
 
 // TestSimBudget has connections of every policy share a budget of either policy,
@@ -15,24 +16,24 @@ import (
 // A model says what must have been taken, and where every byte has gone: no message is
 // dropped without a count, as in workerman 8.15.
 func TestSimBudget(t *testing.T) {
-	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed, aiotest.Faults())
-		m := &market{world: w, size: 2000 + w.rng.IntN(40000), policy: conn.BudgetPolicy(w.rng.IntN(2))}
+		m := &market{world: w, size: 2000 + w.Rand.IntN(40000), policy: conn.BudgetPolicy(w.Rand.IntN(2))}
 		m.b = conn.NewBudget(m.size, m.policy)
-		for range 1 + w.rng.IntN(5) {
+		for range 1 + w.Rand.IntN(5) {
 			m.open()
 		}
 		for range 60 {
 			for _, s := range m.customers {
-				for range w.rng.IntN(5) {
+				for range w.Rand.IntN(5) {
 					m.act(s)
 					m.check()
 				}
-				if w.rng.IntN(4) == 0 {
-					_, _ = s.peer.Read(make([]byte, 1+w.rng.IntN(10000)))
+				if w.Rand.IntN(4) == 0 {
+					_, _ = s.peer.Read(make([]byte, 1+w.Rand.IntN(10000)))
 				}
 			}
-			w.turn()
+			w.Turn()
 			m.check()
 		}
 		for _, s := range m.customers {
@@ -44,17 +45,17 @@ func TestSimBudget(t *testing.T) {
 			}
 		}
 		for _, s := range m.customers {
-			w.settle("FIN", func() bool { return s.closes > 0 || s.peer.WasReset() || s.peer.EOF() })
+			w.Settle("FIN", func() bool { return s.closes > 0 || s.peer.WasReset() || s.peer.EOF() })
 			if s.closes == 0 && !s.peer.WasReset() {
 				s.peer.CloseWrite()
 			}
-			w.settle("close", func() bool { return s.closes == 1 })
+			w.Settle("close", func() bool { return s.closes == 1 })
 			s.settled(t)
 		}
 		if s := m.b.Stats(); s.Total != 0 || s.Returning != 0 || s.Peak > m.size-1+longest+conn.Reserve*len(m.customers) {
 			t.Fatalf("at the end: %+v", s)
 		}
-		w.finish()
+		w.Finish()
 	})
 }
 
@@ -107,13 +108,13 @@ func (s *customer) OnClose(c *conn.Conn, err error) {
 }
 
 func (m *market) open() {
-	s := &customer{policy: conn.Policy(m.rng.IntN(4)), taken: map[int]int{}, kept: map[int]int{}}
+	s := &customer{policy: conn.Policy(m.Rand.IntN(4)), taken: map[int]int{}, kept: map[int]int{}}
 	cfg := m.config()
 	cfg.SlowPeer, cfg.Budget, cfg.PauseOnFull = s.policy, m.b, false
 	cfg.CloseTimeout = time.Hour
-	fd, peer := m.fake.Open()
+	fd, peer := m.Fake.Open()
 	s.peer = peer
-	conn.New(m.loop, int(fd), s, cfg)
+	conn.New(m.Loop, int(fd), s, cfg)
 	m.customers = append(m.customers, s)
 }
 
@@ -122,7 +123,7 @@ func (m *market) act(s *customer) {
 	if s.closes > 0 {
 		return
 	}
-	switch m.rng.IntN(200) {
+	switch m.Rand.IntN(200) {
 	case 0:
 		s.c.Close()
 	case 1:
@@ -130,11 +131,11 @@ func (m *market) act(s *customer) {
 	case 2:
 		s.c.CloseWrite()
 	case 3:
-		high := 1 + m.rng.IntN(20000)
-		_ = s.c.SetMarks(conn.Marks{High: high, Limit: high + m.rng.IntN(10000)})
+		high := 1 + m.Rand.IntN(20000)
+		_ = s.c.SetMarks(conn.Marks{High: high, Limit: high + m.Rand.IntN(10000)})
 	case 4:
 		k := s.number(0)
-		p := numbered(k, 8+m.rng.IntN(50))
+		p := numbered(k, 8+m.Rand.IntN(50))
 		if s.c.WriteReserved(p) <= conn.Full {
 			s.kept[k] = len(p)
 			s.accepted += uint64(len(p))
@@ -151,7 +152,7 @@ func (s *customer) number(source int) int {
 }
 
 func (m *market) send(s *customer) {
-	carrier := carriers[m.rng.IntN(len(carriers))]
+	carrier := carriers[m.Rand.IntN(len(carriers))]
 	if carrier.ref && s.policy == conn.Block {
 		return // It would wait for this very goroutine.
 	}
@@ -159,7 +160,7 @@ func (m *market) send(s *customer) {
 	if carrier.ref {
 		source = 1
 	}
-	k, n := s.number(source), 8+m.rng.IntN(m.rng.IntN(longest-8)+1)
+	k, n := s.number(source), 8+m.Rand.IntN(m.Rand.IntN(longest-8)+1)
 	before, p, limit := m.b.Stats(), s.c.Pending(), s.c.Marks().Limit
 	fits := p == 0 && before.Total < m.size || p < limit && p < m.size-before.Total
 	status := carrier.send(s.c, numbered(k, n))
@@ -174,11 +175,11 @@ func (m *market) send(s *customer) {
 		short := after.Total >= m.size || q > 0 && q >= m.size-after.Total
 		switch {
 		case fits:
-			m.t.Fatalf("%s refused at %d of %d pending, %d of %d in all", carrier.name, p, limit, before.Total, m.size)
+			m.T.Fatalf("%s refused at %d of %d pending, %d of %d in all", carrier.name, p, limit, before.Total, m.size)
 		case !atLimit && !short:
-			m.t.Fatalf("%s refused, and then it is %d of %d pending, %d of %d in all", carrier.name, q, limit, after.Total, m.size)
+			m.T.Fatalf("%s refused, and then it is %d of %d pending, %d of %d in all", carrier.name, q, limit, after.Total, m.size)
 		case !atLimit && after.Total >= m.size && m.policy == conn.BudgetClose && after.Returning == 0:
-			m.t.Fatalf("%s refused, and nobody was closed for it: %+v", carrier.name, after)
+			m.T.Fatalf("%s refused, and nobody was closed for it: %+v", carrier.name, after)
 		}
 	}
 }
@@ -198,7 +199,7 @@ func (m *market) check() {
 	}
 	s := m.b.Stats()
 	if s.Total > sum || s.Total < 0 || s.Total < sum && s.Closed == closed && s.Returning == 0 && live > 0 && s.Closed == 0 {
-		m.t.Fatalf("%d bytes are pending, %d of them closed for others; %+v", sum, sum-s.Total, s)
+		m.T.Fatalf("%d bytes are pending, %d of them closed for others; %+v", sum, sum-s.Total, s)
 	}
 }
 

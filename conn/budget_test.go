@@ -10,6 +10,7 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -44,7 +45,7 @@ func newPurse(t *testing.T, size int, policy conn.BudgetPolicy, conns int, cfg c
 
 // want checks the account against what is pending.
 func (p *purse) want(total int) {
-	p.t.Helper()
+	p.T.Helper()
 	sum := 0
 	for _, r := range p.all {
 		if !r.isClosed() {
@@ -52,13 +53,13 @@ func (p *purse) want(total int) {
 		}
 	}
 	if got := p.b.Stats().Total; got != total || sum != total {
-		p.t.Fatalf("total is %d and %d bytes are pending, want %d", got, sum, total)
+		p.T.Fatalf("total is %d and %d bytes are pending, want %d", got, sum, total)
 	}
 }
 
 // end closes all, and wants the budget back.
 func (p *purse) end() {
-	p.t.Helper()
+	p.T.Helper()
 	for _, r := range p.all {
 		if !r.isClosed() {
 			r.c.Close()
@@ -67,12 +68,12 @@ func (p *purse) end() {
 			r.peer.AutoRead(true)
 			r.peer.CloseWrite()
 		}
-		p.settle("close", r.isClosed)
+		p.Settle("close", r.isClosed)
 	}
 	if s := p.b.Stats(); s.Total != 0 || s.Returning != 0 {
-		p.t.Errorf("at the end: %+v", s)
+		p.T.Errorf("at the end: %+v", s)
 	}
-	p.finish()
+	p.Finish()
 }
 
 // TestBudgetBoundaries holds when the budget takes a message, for each way to send.
@@ -157,18 +158,18 @@ func TestBudgetIsHard(t *testing.T) {
 	for _, policy := range []conn.BudgetPolicy{conn.BudgetReject, conn.BudgetClose} {
 		p := newPurse(t, size, policy, 20, marks(20_000, 0, 30_000))
 		for i := range 2000 {
-			r := p.all[p.rng.IntN(len(p.all))]
+			r := p.all[p.Rand.IntN(len(p.all))]
 			if r.isClosed() {
 				continue
 			}
-			n := 1 + p.rng.IntN(longest)
+			n := 1 + p.Rand.IntN(longest)
 			if i%2 == 0 {
 				r.c.Ref().Write(make([]byte, n))
 			} else {
 				_ = r.write(n)
 			}
-			if p.rng.IntN(10) == 0 {
-				p.turn()
+			if p.Rand.IntN(10) == 0 {
+				p.Turn()
 			}
 		}
 		if s := p.b.Stats(); s.Peak > size-1+longest || s.Peak < size {
@@ -206,9 +207,9 @@ func TestBudgetSpeaksOfThePeer(t *testing.T) {
 	for _, r := range all {
 		r.c.Close()
 		r.peer.CloseWrite()
-		r.settle("close", r.isClosed)
+		r.Settle("close", r.isClosed)
 	}
-	r.finish()
+	r.Finish()
 }
 
 // TestBudgetRefusedTwice holds that refusals cost no offers to those who are stuck.
@@ -247,17 +248,17 @@ func TestBudgetClosesTheLargest(t *testing.T) {
 			}
 			p.want(100_000 + conn.Reserve)
 			p.turns(2)
-			before := p.small.InUse() + p.bulk.InUse()
+			before := p.Small.InUse() + p.Bulk.InUse()
 			if s := m.send(p.rig, 7000); s != conn.Queued {
 				t.Fatalf("answered %v", s)
 			}
 			if s := p.b.Stats(); s.Total != 100_000+conn.Reserve-30_000+7000 || s.Closed != 1 || s.ClosedBytes != 30_000 || s.Rejected != 0 {
 				t.Errorf("%+v", s)
 			}
-			if after := p.small.InUse() + p.bulk.InUse(); !m.ref && after > before-4 {
+			if after := p.Small.InUse() + p.Bulk.InUse(); !m.ref && after > before-4 {
 				t.Errorf("%d blocks before and %d after", before, after)
 			}
-			p.settle("close", p.all[2].isClosed)
+			p.Settle("close", p.all[2].isClosed)
 			p.all[2].wantReason(conn.MemoryLimit, 30_000)
 			for i, r := range p.all {
 				if r.isClosed() != (i == 2) {
@@ -283,7 +284,7 @@ func TestBudgetClosesTheCaller(t *testing.T) {
 			if s := m.send(p.rig, 10); s != conn.Closed {
 				t.Fatalf("answered %v", s)
 			}
-			p.settle("close", p.isClosed)
+			p.Settle("close", p.isClosed)
 			p.wantReason(conn.MemoryLimit, 900)
 			p.want(400)
 			p.end()
@@ -335,7 +336,7 @@ func TestBudgetIsNoSlowPeer(t *testing.T) {
 			t.Fatalf("%s: closed with %v", m.name, p.err)
 		}
 		_ = m.send(p.all[2], 1)
-		p.settle("close", p.all[2].isClosed)
+		p.Settle("close", p.all[2].isClosed)
 		p.all[2].wantReason(conn.SlowPeer, 10)
 		p.end()
 	}
@@ -366,7 +367,7 @@ func TestBudgetComesBack(t *testing.T) {
 
 // TestBudgetAcrossLoops has a connection on one loop close another on a second.
 func TestBudgetAcrossLoops(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		testAcrossLoops(t, g)
 	})
 }
@@ -518,7 +519,7 @@ func TestBudgetProducers(t *testing.T) {
 		pump(r.c)
 		r.peer.AutoRead(true)
 	}
-	p.settle("all", func() bool {
+	p.Settle("all", func() bool {
 		for _, n := range left {
 			if n > 0 {
 				return false
@@ -544,7 +545,7 @@ func TestBudgetProducers(t *testing.T) {
 // produces for it, and costs the budget nothing.
 func TestBudgetPassesReaders(t *testing.T) {
 	const size, total = 1 << 20, 6 << 20
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		b := conn.NewBudget(size, conn.BudgetReject)
 		opens := make(chan conn.Ref, 2)
 		var stats conn.Stats

@@ -14,6 +14,7 @@ import (
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/invariants"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -21,7 +22,7 @@ import (
 // TestSilentPeer holds on the kernel that silence is measured from the last
 // byte, and that who reads slowly is not silent: workerman 8.6.
 func TestSilentPeer(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		const idle = 300 * ms
 		type end struct {
 			err error
@@ -61,7 +62,7 @@ func TestSilentPeer(t *testing.T) {
 // TestIdleAfterPush has the server speak last, to a loop that sleeps then: it is
 // silence from then on, and not from when the loop next hears of that send.
 func TestIdleAfterPush(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		const idle, push = 400 * ms, 100 * ms
 		closed := make(chan time.Time, 1)
 		l := listen(t, g, &conn.Funcs{
@@ -90,7 +91,7 @@ func TestIdleAfterPush(t *testing.T) {
 // TestIdleDuringWork holds that work of Go is no silence, however long it takes, and
 // that silence behind it is.
 func TestIdleDuringWork(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		ends := make(chan error, 1)
 		l := listen(t, g, &conn.Funcs{
 			Open: func(c *conn.Conn) {
@@ -118,7 +119,7 @@ func TestIdleDuringWork(t *testing.T) {
 // TestSlowReaderOfTheKernel has a peer that takes longer than IdleTimeout for what
 // the kernel took at once.
 func TestSlowReaderOfTheKernel(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for slowReadOfTheKernel(t, g) > 100*ms { // Then it is the host that was slow.
 		}
 	})
@@ -162,7 +163,7 @@ func TestSlowReaderIsNotIdle(t *testing.T) {
 		{"write", conn.Config{WriteTimeout: 300 * ms}, conn.WriteTimeout},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				for slowRead(t, g, tc.cfg, tc.reason) > 100*ms { // Then it is the host that was slow.
 				}
 			})
@@ -222,7 +223,7 @@ func readSlowly(t *testing.T, c net.Conn, n int, d time.Duration) (read int, pau
 // TestDialedDeadlines holds that the deadlines of a connection that was dialed
 // begin when it is connected, each time anew, and that its timers go on.
 func TestDialedDeadlines(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for _, network := range []string{"tcp", "unix"} {
 			address := "127.0.0.1:0"
 			if network == "unix" {
@@ -279,7 +280,7 @@ func TestAllocsWithDeadlines(t *testing.T) {
 	if invariants.Enabled {
 		return
 	}
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		cfg := conn.Config{IdleTimeout: time.Hour, ReadTimeout: time.Hour, WriteTimeout: time.Hour, HandshakeTimeout: time.Hour}
 		fds := []int{rawClient(t, listen(t, g, echo(), cfg))}
 		name := abstract()
@@ -294,7 +295,7 @@ func TestAllocsWithDeadlines(t *testing.T) {
 		}
 		for _, fd := range append(fds, fd) {
 			ask, answer := []byte("ping"), make([]byte, 4)
-			if n := mallocs(4000, func() { roundTrip(t, fd, ask, answer) }); n > 0.01 {
+			if n := testutil.Mallocs(4000, func() { roundTrip(t, fd, ask, answer) }); n > 0.01 {
 				t.Errorf("%v allocations a round trip", n)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/reactor"
 )
 
@@ -16,23 +17,23 @@ const ms = time.Millisecond
 
 // until turns until the connection has closed, or until the time has come.
 func (r *rig) until(at time.Duration) {
-	for !r.isClosed() && r.now < at {
-		r.turn()
+	for !r.isClosed() && r.Now < at {
+		r.Turn()
 	}
 }
 
 // wantEnd checks that the connection ends for reason in [from, from+tick], and
 // that nothing is left.
 func (r *rig) wantEnd(reason conn.Reason, from time.Duration) {
-	r.t.Helper()
+	r.T.Helper()
 	r.until(from + time.Hour)
 	// It ends in the first turn from then on, and the turn takes a millisecond.
-	if at := r.now; at < from || at > from+4*ms {
-		r.t.Fatalf("closed at %v, want %v", at, from)
+	if at := r.Now; at < from || at > from+4*ms {
+		r.T.Fatalf("closed at %v, want %v", at, from)
 	}
 	var ce *conn.CloseError
 	if !errors.As(r.err, &ce) || ce.Reason != reason {
-		r.t.Fatalf("closed with %v, want %v", r.err, reason)
+		r.T.Fatalf("closed with %v, want %v", r.err, reason)
 	}
 	r.gone()
 }
@@ -40,27 +41,27 @@ func (r *rig) wantEnd(reason conn.Reason, from time.Duration) {
 // TestIdleTimeout has bytes come and go at any time: the connection lives while
 // they do, and ends in the very tick after the last.
 func TestIdleTimeout(t *testing.T) {
-	simulate(t, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 2000, func(t *testing.T, seed uint64) {
 		r := &rig{window: 1000, world: newWorld(t, seed, aiotest.Config{SendBufferMin: 1000, SendBufferMax: 1000})}
 		r.join(conn.Config{IdleTimeout: 50 * ms, CloseTimeout: time.Hour}, nil)
-		last := r.now - ms // The opening: turn has let a millisecond pass.
+		last := r.Now - ms // The opening: turn has let a millisecond pass.
 		for range 20 {
-			for n := r.rng.IntN(40); n > 0 && r.now < last+45*ms; n-- {
-				r.turn()
+			for n := r.Rand.IntN(40); n > 0 && r.Now < last+45*ms; n-- {
+				r.Turn()
 			}
-			switch r.rng.IntN(3) {
+			switch r.Rand.IntN(3) {
 			case 0:
 				r.peer.Feed([]byte("in"))
 				had := len(r.got)
-				r.settle("data", func() bool { return len(r.got) > had })
-				last = r.now - ms
+				r.Settle("data", func() bool { return len(r.got) > had })
+				last = r.Now - ms
 			case 1:
 				had := r.c.Stats().BytesOut
 				_ = r.write(1)
-				r.settle("sent", func() bool { return r.c.Stats().BytesOut > had })
-				last = r.now - ms
+				r.Settle("sent", func() bool { return r.c.Stats().BytesOut > had })
+				last = r.Now - ms
 			case 2:
-				r.peer.AutoRead(r.rng.IntN(2) == 0)
+				r.peer.AutoRead(r.Rand.IntN(2) == 0)
 			}
 		}
 		if r.isClosed() {
@@ -76,10 +77,10 @@ func TestReadTimeout(t *testing.T) {
 	t.Run("silent", func(t *testing.T) {
 		r := newRig(t, 1<<20, conn.Config{ReadTimeout: 50 * ms}, nil)
 		r.peer.AutoRead(true)
-		from := r.now - ms
+		from := r.Now - ms
 		for range 5 {
 			_ = r.write(10)
-			r.until(r.now + 8*ms)
+			r.until(r.Now + 8*ms)
 		}
 		r.wantEnd(conn.ReadTimeout, from+50*ms)
 	})
@@ -87,25 +88,25 @@ func TestReadTimeout(t *testing.T) {
 		r := newRig(t, 1<<20, conn.Config{ReadTimeout: 50 * ms}, nil)
 		for range 10 {
 			r.peer.Feed([]byte("x"))
-			r.until(r.now + 45*ms)
+			r.until(r.Now + 45*ms)
 		}
 		r.peer.Feed([]byte("x"))
 		had := len(r.got)
-		r.settle("data", func() bool { return len(r.got) > had })
-		r.wantEnd(conn.ReadTimeout, r.now-ms+50*ms)
+		r.Settle("data", func() bool { return len(r.got) > had })
+		r.wantEnd(conn.ReadTimeout, r.Now-ms+50*ms)
 	})
 	t.Run("paused", func(t *testing.T) {
 		r := newRig(t, 1<<20, conn.Config{ReadTimeout: 50 * ms}, nil)
 		r.c.PauseRead()
-		r.until(r.now + 500*ms)
+		r.until(r.Now + 500*ms)
 		r.c.ResumeRead()
-		r.turn()
-		r.wantEnd(conn.ReadTimeout, r.now-ms+50*ms)
+		r.Turn()
+		r.wantEnd(conn.ReadTimeout, r.Now-ms+50*ms)
 	})
 	t.Run("ended", func(t *testing.T) {
 		r := newRig(t, 1<<20, conn.Config{ReadTimeout: 50 * ms}, func(r *rig) { r.onEOF = func(*conn.Conn) {} })
 		r.peer.CloseWrite()
-		r.until(r.now + 500*ms)
+		r.until(r.Now + 500*ms)
 		if r.isClosed() {
 			t.Fatalf("closed with %v after the peer's end of file", r.err)
 		}
@@ -117,19 +118,19 @@ func TestReadTimeout(t *testing.T) {
 // pending, and only that.
 func TestWriteTimeout(t *testing.T) {
 	r := newRig(t, 1000, conn.Config{WriteTimeout: 50 * ms}, nil)
-	r.until(r.now + 200*ms) // Nothing is pending.
+	r.until(r.Now + 200*ms) // Nothing is pending.
 	r.stuff()
-	r.until(r.now + 200*ms) // Still not.
+	r.until(r.Now + 200*ms) // Still not.
 	_ = r.write(500)
 	r.turns(2)
 	for range 10 { // It takes a little each time.
-		r.until(r.now + 40*ms)
+		r.until(r.Now + 40*ms)
 		r.read(10)
 	}
 	if r.isClosed() {
 		t.Fatalf("closed with %v while the peer took something", r.err)
 	}
-	r.wantEnd(conn.WriteTimeout, r.now+48*ms)
+	r.wantEnd(conn.WriteTimeout, r.Now+48*ms)
 	r.wantReason(conn.WriteTimeout, 400)
 }
 
@@ -137,20 +138,20 @@ func TestWriteTimeout(t *testing.T) {
 // handshake is done, whatever the peer says meanwhile: workerman 8.6.
 func TestHandshakeTimeout(t *testing.T) {
 	r := newRig(t, 1000, conn.Config{HandshakeTimeout: 50 * ms}, nil)
-	from := r.now - ms
+	from := r.Now - ms
 	for range 9 {
 		r.peer.Feed([]byte("x")) // Slowly, so that it never seems idle.
-		r.until(r.now + 5*ms)
+		r.until(r.Now + 5*ms)
 	}
 	r.wantEnd(conn.HandshakeTimeout, from+50*ms)
 
 	r = newRig(t, 1000, conn.Config{HandshakeTimeout: 50 * ms}, nil)
-	r.until(r.now + 40*ms)
+	r.until(r.Now + 40*ms)
 	r.c.Established()
 	if err := r.c.SetDeadlines(r.c.Deadlines()); err != nil {
 		t.Error(err)
 	}
-	r.until(r.now + 500*ms)
+	r.until(r.Now + 500*ms)
 	if r.isClosed() {
 		t.Fatalf("closed with %v", r.err)
 	}
@@ -164,7 +165,7 @@ func TestSetDeadlines(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	r.c.Established()
-	r.until(r.now + 100*ms)
+	r.until(r.Now + 100*ms)
 	if err := r.c.SetDeadlines(conn.Deadlines{Idle: -1}); err == nil {
 		t.Error("a negative one was taken")
 	}
@@ -172,16 +173,16 @@ func TestSetDeadlines(t *testing.T) {
 	if err := r.c.SetDeadlines(d); err != nil || r.c.Deadlines() != d {
 		t.Errorf("%+v, %v", r.c.Deadlines(), err)
 	}
-	r.until(r.now + 100*ms)
+	r.until(r.Now + 100*ms)
 	_ = r.c.SetDeadlines(conn.Deadlines{Idle: 20 * ms}) // Sooner than the timer.
-	r.until(r.now + 10*ms)
+	r.until(r.Now + 10*ms)
 	_ = r.c.SetDeadlines(conn.Deadlines{}) // None.
-	r.until(r.now + 200*ms)
+	r.until(r.Now + 200*ms)
 	r.stuff()
 	_ = r.write(10)
 	r.turns(2)
 	_ = r.c.SetDeadlines(conn.Deadlines{Write: 30 * ms}) // While bytes are pending.
-	r.wantEnd(conn.WriteTimeout, r.now+30*ms)
+	r.wantEnd(conn.WriteTimeout, r.Now+30*ms)
 
 	for _, bad := range []conn.Config{{IdleTimeout: -1}, {ReadTimeout: -1}, {WriteTimeout: -1}, {HandshakeTimeout: -1}} {
 		if _, err := bad.Check(); err == nil {
@@ -206,12 +207,12 @@ func TestOnTimeout(t *testing.T) {
 				return asked < 4
 			}
 		})
-		from := r.now - ms
+		from := r.Now - ms
 		if reason == conn.WriteTimeout {
 			r.stuff()
 			_ = r.write(10)
 			r.turns(2)
-			from = r.now - 2*ms
+			from = r.Now - 2*ms
 		}
 		r.wantEnd(reason, from+200*ms)
 		if asked != 4 {
@@ -235,7 +236,7 @@ func TestOnTimeout(t *testing.T) {
 	r = newRig(t, 1000, conn.Config{IdleTimeout: 50 * ms}, func(r *rig) {
 		r.onTimeout = func(*conn.Conn, conn.Reason) bool { panic("in OnTimeout") }
 	})
-	r.wantEnd(conn.HandlerPanic, r.now-ms+50*ms)
+	r.wantEnd(conn.HandlerPanic, r.Now-ms+50*ms)
 }
 
 // TestNoDeadlineAfterClose holds that from Close on only CloseTimeout counts.
@@ -245,7 +246,7 @@ func TestNoDeadlineAfterClose(t *testing.T) {
 	r.stuff()
 	_ = r.write(10)
 	r.turns(2)
-	from := r.now
+	from := r.Now
 	r.c.Close()
 	if err := r.c.SetDeadlines(conn.Deadlines{Idle: ms}); err != nil {
 		t.Error(err)
@@ -259,8 +260,8 @@ func TestDeadlinesAreLazy(t *testing.T) {
 	for _, cfg := range []conn.Config{{}, {IdleTimeout: time.Hour, ReadTimeout: time.Hour, WriteTimeout: time.Hour}} {
 		looks := 0
 		r := &rig{window: 1 << 30, world: newWorld(t, 1, aiotest.Config{})}
-		r.loop = reactor.NewLoop(reactor.LoopConfig{Engine: r.calls, Small: r.small, Bulk: r.bulk,
-			Clock: func() time.Duration { looks++; return r.now }})
+		r.Loop = reactor.NewLoop(reactor.LoopConfig{Engine: r.calls, Small: r.Small, Bulk: r.Bulk,
+			Clock: func() time.Duration { looks++; return r.Now }})
 		r.join(cfg, func(r *rig) {
 			r.onData = func(c *conn.Conn, in *buf.Buf) { c.Send(in) }
 		})
@@ -270,7 +271,7 @@ func TestDeadlinesAreLazy(t *testing.T) {
 		const messages = 100
 		for range messages {
 			r.peer.Feed([]byte("x"))
-			r.turn()
+			r.Turn()
 		}
 		most := 0
 		if cfg.IdleTimeout > 0 {
@@ -288,7 +289,7 @@ func TestDeadlinesAreLazy(t *testing.T) {
 func TestConnTimers(t *testing.T) {
 	r := newRig(t, 1000, conn.Config{CloseTimeout: time.Second}, nil)
 	var ran []string
-	start := r.now
+	start := r.Now
 	note := func(name string) func(*conn.Conn) {
 		return func(c *conn.Conn) {
 			if c != r.c || r.isClosed() {
@@ -313,19 +314,19 @@ func TestConnTimers(t *testing.T) {
 		t.Error("stopped what had run")
 	}
 	again.Reset(5 * ms)
-	r.until(r.now + 10*ms)
+	r.until(r.Now + 10*ms)
 	if len(ran) != 4 {
 		t.Errorf("ran %q: Reset did not run it again", ran)
 	}
 
 	ran = nil
 	every := r.c.Every(10*ms, note("e"))
-	r.until(r.now + 52*ms)
+	r.until(r.Now + 52*ms)
 	if len(ran) != 5 {
 		t.Errorf("%d times in 50 ms", len(ran))
 	}
 	ran = nil
-	r.now += 75 * ms // The loop was busy.
+	r.Now += 75 * ms // The loop was busy.
 	r.turns(2)
 	if len(ran) != 1 {
 		t.Errorf("%d times for what was missed", len(ran))
@@ -334,7 +335,7 @@ func TestConnTimers(t *testing.T) {
 	var inside *conn.Timer
 	inside = r.c.Every(5*ms, func(*conn.Conn) { ran = append(ran, "i"); inside.Stop() })
 	ran = nil
-	r.until(r.now + 50*ms)
+	r.until(r.Now + 50*ms)
 	if len(ran) != 1 {
 		t.Errorf("%d times after it stopped itself", len(ran))
 	}
@@ -348,7 +349,7 @@ func TestConnTimers(t *testing.T) {
 	again.Reset(ms)
 	r.c.AfterFunc(ms, note("late"))
 	r.c.Every(ms, note("late"))
-	r.until(r.now + 100*ms)
+	r.until(r.Now + 100*ms)
 	if r.isClosed() || len(ran) != 0 {
 		t.Errorf("closed %v, ran %q behind Close", r.isClosed(), ran)
 	}
@@ -357,5 +358,5 @@ func TestConnTimers(t *testing.T) {
 	r = newRig(t, 1000, conn.Config{}, nil)
 	r.c.AfterFunc(5*ms, func(*conn.Conn) { panic("in a timer") })
 	r.c.Every(ms, func(c *conn.Conn) {})
-	r.wantEnd(conn.HandlerPanic, r.now+4*ms)
+	r.wantEnd(conn.HandlerPanic, r.Now+4*ms)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 )
 
 // left is what a Detach has told.
@@ -26,7 +27,7 @@ func (l *left) hear(d conn.Departure, err error) { l.calls++; l.Departure, l.err
 // and New, at any moment of a conversation: no byte is lost, doubled or moved, in
 // either direction.
 func TestSimDetach(t *testing.T) {
-	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed, aiotest.Config{
 			SplitRecv: 0.3, LateRecv: 0.3, FinalRecv: 0.2, NoBuffers: 0.1, LateCancel: 0.5, CancelRace: 0.5,
 			ShortSend: 0.3, WouldBlock: 0.3, LateSend: 0.3, LateFinal: 0.3, ZeroCopy: seed%2 == 0,
@@ -35,15 +36,15 @@ func TestSimDetach(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fd, peer := w.fake.Open()
+		fd, peer := w.Fake.Open()
 		var fed, heard, sent []byte
 		var c *conn.Conn
 		closes := 0
 		h := &conn.Funcs{
 			Open: func(o *conn.Conn) { c = o },
 			Data: func(c *conn.Conn, in *buf.Buf) {
-				if w.rng.IntN(4) == 0 { // Has its share, and gives the rest back.
-					n := w.rng.IntN(in.Len())
+				if w.Rand.IntN(4) == 0 { // Has its share, and gives the rest back.
+					n := w.Rand.IntN(in.Len())
 					heard = append(heard, in.Bytes()[:n]...)
 					in.Advance(n)
 					rest := in.Take()
@@ -60,14 +61,14 @@ func TestSimDetach(t *testing.T) {
 				}
 			},
 		}
-		conn.New(w.loop, int(fd), h, cfg)
+		conn.New(w.Loop, int(fd), h, cfg)
 		for move := range 6 {
-			for range w.rng.IntN(20) {
-				data := make([]byte, 1+w.rng.IntN(9000))
+			for range w.Rand.IntN(20) {
+				data := make([]byte, 1+w.Rand.IntN(9000))
 				for i := range data {
-					data[i] = byte(w.rng.Uint32())
+					data[i] = byte(w.Rand.Uint32())
 				}
-				switch w.rng.IntN(5) {
+				switch w.Rand.IntN(5) {
 				case 0:
 					peer.Feed(data)
 					fed = append(fed, data...)
@@ -80,12 +81,12 @@ func TestSimDetach(t *testing.T) {
 						sent = append(sent, data...)
 					}
 				case 3:
-					if c.PauseRead(); w.rng.IntN(2) == 0 {
+					if c.PauseRead(); w.Rand.IntN(2) == 0 {
 						c.ResumeRead()
 					}
 				}
-				peer.AutoRead(w.rng.IntN(2) == 0)
-				w.turn()
+				peer.AutoRead(w.Rand.IntN(2) == 0)
+				w.Turn()
 			}
 			var gone left
 			ref := c.Ref()
@@ -99,20 +100,20 @@ func TestSimDetach(t *testing.T) {
 				t.Error("a send after Detach was taken")
 			}
 			peer.AutoRead(true)
-			w.settle("detach", func() bool { return gone.calls > 0 })
-			if gone.err != nil || gone.FD != int(fd) || w.fake.InFlight() != 0 {
-				t.Fatalf("told %v, descriptor %d of %d; %d operations in flight", gone.err, gone.FD, fd, w.fake.InFlight())
+			w.Settle("detach", func() bool { return gone.calls > 0 })
+			if gone.err != nil || gone.FD != int(fd) || w.Fake.InFlight() != 0 {
+				t.Fatalf("told %v, descriptor %d of %d; %d operations in flight", gone.err, gone.FD, fd, w.Fake.InFlight())
 			}
 			heard = append(heard, gone.Input...)
-			conn.New(w.loop, gone.FD, h, cfg)
+			conn.New(w.Loop, gone.FD, h, cfg)
 		}
 		peer.CloseWrite()
 		h.Close = nil
-		w.settle("the end", func() bool { return w.fake.OpenFDs() == 0 })
+		w.Settle("the end", func() bool { return w.Fake.OpenFDs() == 0 })
 		if !bytes.Equal(heard, fed) || !bytes.Equal(peer.Received(), sent) {
 			t.Errorf("heard %d bytes of %d, the peer has %d of %d", len(heard), len(fed), len(peer.Received()), len(sent))
 		}
-		w.finish()
+		w.Finish()
 	})
 }
 
@@ -132,9 +133,9 @@ func TestDetachFails(t *testing.T) {
 	}{
 		"close":   {func(r *rig) { r.c.Close() }, closed},
 		"abort":   {func(r *rig) { r.c.Abort() }, reason(conn.Aborted)},
-		"reset":   {func(r *rig) { r.peer.Reset(); r.turn() }, reason(conn.PeerReset)},
-		"timeout": {func(r *rig) { r.now += 2 * time.Hour }, reason(conn.WriteTimeout)},
-		"stop":    {func(r *rig) { r.c.Stop(r.loop, true) }, reason(conn.Shutdown)},
+		"reset":   {func(r *rig) { r.peer.Reset(); r.Turn() }, reason(conn.PeerReset)},
+		"timeout": {func(r *rig) { r.Now += 2 * time.Hour }, reason(conn.WriteTimeout)},
+		"stop":    {func(r *rig) { r.c.Stop(r.Loop, true) }, reason(conn.Shutdown)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, 100, marks(1000, 0, 1000), nil)
@@ -148,7 +149,7 @@ func TestDetachFails(t *testing.T) {
 				first.hear(d, err)
 			})
 			r.c.Detach(second.hear)
-			r.turn()
+			r.Turn()
 			if second.calls != 1 || second.err != net.ErrClosed || first.calls != 0 {
 				t.Fatalf("the second was told %v, the first is done: %v", second.err, first.calls)
 			}
@@ -157,11 +158,11 @@ func TestDetachFails(t *testing.T) {
 				r.peer.AutoRead(true)
 				r.peer.CloseWrite()
 			}
-			r.settle("close", r.isClosed)
-			if r.turn(); first.calls != 1 || !tc.want(first.err) || first.FD != 0 {
+			r.Settle("close", r.isClosed)
+			if r.Turn(); first.calls != 1 || !tc.want(first.err) || first.FD != 0 {
 				t.Errorf("told %d times: %v, descriptor %d", first.calls, first.err, first.FD)
 			}
-			r.finish()
+			r.Finish()
 		})
 	}
 }
@@ -177,19 +178,19 @@ func TestDetachHalfClosed(t *testing.T) {
 	r.c.Detach(gone.hear)
 	r.peer.Feed([]byte("last words"))
 	r.peer.AutoRead(true)
-	r.settle("detach", func() bool { return gone.calls > 0 })
+	r.Settle("detach", func() bool { return gone.calls > 0 })
 	if gone.err != nil || !r.peer.EOF() || len(r.peer.Received()) != 400 {
 		t.Fatalf("told %v; the peer has %d bytes, end of file %v", gone.err, len(r.peer.Received()), r.peer.EOF())
 	}
 	r.peer.CloseWrite()
 	next := &rig{world: r.world, peer: r.peer}
 	next.onEOF = func(c *conn.Conn) { c.Close() }
-	conn.New(r.loop, gone.FD, next.handler(), conn.Config{})
-	r.settle("close", next.isClosed)
+	conn.New(r.Loop, gone.FD, next.handler(), conn.Config{})
+	r.Settle("close", next.isClosed)
 	if next.got = append(gone.Input, next.got...); string(next.got) != "last words" {
 		t.Errorf("heard %q", next.got)
 	}
-	r.finish()
+	r.Finish()
 }
 
 // TestDetachLeaves holds that a handler which keeps part of a message gives it
@@ -197,26 +198,26 @@ func TestDetachHalfClosed(t *testing.T) {
 func TestDetachLeaves(t *testing.T) {
 	w := newWorld(t, 1, aiotest.Config{})
 	cfg, _ := conn.Config{}.Check()
-	fd, peer := w.fake.Open()
+	fd, peer := w.Fake.Open()
 	h := &keeper{}
-	c := conn.New(w.loop, int(fd), h, cfg)
+	c := conn.New(w.Loop, int(fd), h, cfg)
 	peer.Feed([]byte("half of"))
-	w.settle("bytes", func() bool { return h.kept.Len() > 0 })
+	w.Settle("bytes", func() bool { return h.kept.Len() > 0 })
 	c.PauseRead()
-	w.turn()
+	w.Turn()
 	peer.Feed([]byte(" a message"))
-	w.turn()
+	w.Turn()
 	var gone left
 	c.Detach(gone.hear)
-	w.settle("detach", func() bool { return gone.calls > 0 })
+	w.Settle("detach", func() bool { return gone.calls > 0 })
 	all := string(gone.Input)
 	peer.CloseWrite()
-	conn.New(w.loop, gone.FD, &conn.Funcs{Data: func(_ *conn.Conn, in *buf.Buf) { all += string(in.Bytes()) }}, cfg)
-	w.settle("the end", func() bool { return w.fake.OpenFDs() == 0 })
+	conn.New(w.Loop, gone.FD, &conn.Funcs{Data: func(_ *conn.Conn, in *buf.Buf) { all += string(in.Bytes()) }}, cfg)
+	w.Settle("the end", func() bool { return w.Fake.OpenFDs() == 0 })
 	if all != "half of a message" || !strings.HasPrefix(string(gone.Input), "half of") {
 		t.Errorf("%q, of it before the end %q", all, gone.Input)
 	}
-	w.finish()
+	w.Finish()
 }
 
 // keeper holds what it gets until it leaves.
@@ -239,14 +240,14 @@ func TestDetachEndsTimers(t *testing.T) {
 	r.c.AfterFunc(200*time.Millisecond, late)
 	var gone left
 	r.c.Detach(gone.hear)
-	r.settle("detach", func() bool { return gone.calls > 0 })
+	r.Settle("detach", func() bool { return gone.calls > 0 })
 	r.turns(500)
 	if gone.err != nil || !r.isClosed() {
 		t.Errorf("told %v", gone.err)
 	}
-	conn.New(r.loop, gone.FD, conn.NopHandler{}, conn.Config{}).Abort()
-	r.settle("the end", func() bool { return r.fake.OpenFDs() == 0 })
-	r.finish()
+	conn.New(r.Loop, gone.FD, conn.NopHandler{}, conn.Config{}).Abort()
+	r.Settle("the end", func() bool { return r.Fake.OpenFDs() == 0 })
+	r.Finish()
 }
 
 // TestDetachOfPipe holds that a source whose sink is full can leave: what waits for
@@ -267,9 +268,9 @@ func TestDetachOfPipe(t *testing.T) {
 		if a.turns(10); gone.calls != 1 || gone.err != nil || a.peer.EOF() != half {
 			t.Fatalf("told %d times: %v; end of file %v", gone.calls, gone.err, a.peer.EOF())
 		}
-		conn.New(a.loop, gone.FD, conn.NopHandler{}, conn.Config{}).Abort()
-		b.settle("the end", func() bool { return b.isClosed() && b.fake.OpenFDs() == 0 })
+		conn.New(a.Loop, gone.FD, conn.NopHandler{}, conn.Config{}).Abort()
+		b.Settle("the end", func() bool { return b.isClosed() && b.Fake.OpenFDs() == 0 })
 		b.wantReason(conn.PipeBroken, b.lost)
-		a.finish()
+		a.Finish()
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/reactor"
 )
 
@@ -39,7 +40,7 @@ func TestDial(t *testing.T) {
 			case "@abstract":
 				address = "@penstock/" + t.Name()
 			}
-			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				l, err := net.Listen(tc.network, address)
 				if err != nil {
 					t.Fatal(err)
@@ -99,7 +100,7 @@ func TestDial(t *testing.T) {
 
 // TestDialRefused holds what nobody at the other end is told as.
 func TestDialRefused(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		d := &conn.Dialer{}
 		for _, tc := range []struct {
 			network, address string

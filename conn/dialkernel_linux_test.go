@@ -17,6 +17,7 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -77,7 +78,7 @@ func wantDial(t *testing.T, err error, reason conn.Reason, cause error) {
 // TestDialNobodyAnswers holds the time-out, and the context, against an address
 // from which nothing comes; workerman has neither (2.4).
 func TestDialNobodyAnswers(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		address := deaf(t, "127.0.0.1")
 		h := &conn.Funcs{Open: func(*conn.Conn) { t.Error("OnOpen") }}
 		d := &conn.Dialer{Timeout: 50 * time.Millisecond}
@@ -107,7 +108,7 @@ func TestDialNobodyAnswers(t *testing.T) {
 
 // TestDialContextAfter holds that the context means nothing once the connection is there.
 func TestDialContextAfter(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		l := listen(t, g, echo(), conn.Config{})
 		got := make(chan string, 1)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -131,7 +132,7 @@ func TestDialContextAfter(t *testing.T) {
 // TestDialSlowResolver holds that a resolver that takes its time, or never
 // answers, holds up nobody, and that it is told when nobody waits any more.
 func TestDialSlowResolver(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		l := listen(t, g, echo(), conn.Config{})
 		port := fmt.Sprint(l.Addr().Port())
 		answer := make(chan struct{})
@@ -187,7 +188,7 @@ func TestDialSlowResolver(t *testing.T) {
 
 // TestDialUnresolved holds what a name that cannot be resolved is told as.
 func TestDialUnresolved(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		notFound := &net.DNSError{Err: "no such host", Name: "x", IsNotFound: true}
 		for i, tc := range []struct {
 			resolver resolver
@@ -217,7 +218,7 @@ func TestDialUnresolved(t *testing.T) {
 // TestDialHappyEyeballs has the first address of a name refuse, or not answer:
 // the next one is tried at once, or beside it after a while (RFC 8305).
 func TestDialHappyEyeballs(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		silent := netip.MustParseAddrPort(deaf(t, "127.0.0.1"))
 		port := silent.Port()
 		// On the same port of other addresses of this host, one who listens.
@@ -254,7 +255,7 @@ func TestDialHappyEyeballs(t *testing.T) {
 // TestDialSelf holds that a connection to oneself is none: TCP makes one when this
 // end has the port that is dialed.
 func TestDialSelf(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		address := unused(t, "tcp", "127.0.0.1:0")
 		d := &conn.Dialer{LocalAddr: netip.MustParseAddrPort(address)}
 		_, err := d.DialContext(t.Context(), g.Loop(0), "tcp", address, &conn.Funcs{Open: func(*conn.Conn) { t.Error("OnOpen") }})
@@ -264,7 +265,7 @@ func TestDialSelf(t *testing.T) {
 
 // TestDialFrom holds the local address, and that one local port of it serves many peers.
 func TestDialFrom(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		froms := make(chan conn.Addr, 2)
 		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) { froms <- c.RemoteAddr() }}, conn.Config{})
 		d := &conn.Dialer{LocalAddr: netip.MustParseAddrPort("127.0.0.9:0"), Resolver: addresses("::1", "127.0.0.1"),
@@ -291,7 +292,7 @@ func TestDialFrom(t *testing.T) {
 // TestDialNoDescriptors holds that a lack of descriptors is an error of that dial
 // alone, and that with Reconnect it is got over.
 func TestDialNoDescriptors(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		opened := make(chan bool, 1)
 		l, err := net.Listen("unix", "@penstock/"+t.Name()) // It accepts nobody, and needs no descriptor for it.
 		if err != nil {
@@ -329,7 +330,7 @@ func TestDialNoDescriptors(t *testing.T) {
 // TestDialUnixNoRoom waits for room in the backlog of a unix listener, where
 // connect(2) has nothing to poll for.
 func TestDialUnixNoRoom(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -359,7 +360,7 @@ func TestDialUnixNoRoom(t *testing.T) {
 
 // TestDialCalls holds that a call that makes no sense says so, and begins nothing.
 func TestDialCalls(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for _, tc := range []struct {
 			network, address string
 			d                *conn.Dialer
@@ -390,7 +391,7 @@ func TestDialCalls(t *testing.T) {
 func TestDialShutdown(t *testing.T) {
 	for _, force := range []bool{false, true} {
 		t.Run(fmt.Sprint(force), func(t *testing.T) {
-			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				d := &conn.Dialer{Resolver: resolver(func(ctx context.Context, _, _ string) ([]netip.Addr, error) {
 					<-ctx.Done()
 					return nil, ctx.Err()
@@ -435,7 +436,7 @@ func TestDialShutdown(t *testing.T) {
 // each before it is connected.
 func TestDialMany(t *testing.T) {
 	const callers, each = 8, 40
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		l := listen(t, g, echo(), conn.Config{})
 		d := &conn.Dialer{}
 		var echoed atomic.Int64
@@ -466,7 +467,7 @@ func TestDialMany(t *testing.T) {
 // TestReconnectToAServer has a server go away and come back, under a client that
 // goes on sending.
 func TestReconnectToAServer(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		address := unused(t, "tcp", "127.0.0.1:0")
 		var got atomic.Int64
 		d := &conn.Dialer{Reconnect: &conn.Reconnect{Least: time.Millisecond, Most: 10 * time.Millisecond, Keep: true}}
@@ -515,7 +516,7 @@ func TestReconnectToAServer(t *testing.T) {
 // TestDialControlPanics holds that a panic in Control ends its connection, at
 // whichever address it comes.
 func TestDialControlPanics(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		_, port, _ := net.SplitHostPort(unused(t, "tcp", "127.0.0.1:0"))
 		for at := 1; at <= 2; at++ {
 			n := 0

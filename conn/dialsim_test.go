@@ -14,6 +14,7 @@ import (
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 )
 
 // far is the other side of what is dialed on a simulated kernel.
@@ -33,10 +34,10 @@ func (w *world) dialer(d *conn.Dialer) (*conn.Dialer, *far) {
 				return -1, err
 			}
 		}
-		fd, p := w.fake.Connect()
+		fd, p := w.Fake.Connect()
 		f.peers, f.to = append(f.peers, p), append(f.to, to)
 		return int(fd), nil
-	}, func(fd int) error { return w.fake.Outcome(int32(fd)) }, func(n int64) int64 { return w.rng.Int64N(n) })
+	}, func(fd int) error { return w.Fake.Outcome(int32(fd)) }, func(n int64) int64 { return w.Rand.Int64N(n) })
 	return d, f
 }
 
@@ -65,29 +66,29 @@ func dialRig(t *testing.T, d *conn.Dialer, address string, with func(r *rig)) (*
 	if address[0] == '@' {
 		network = "unix"
 	}
-	c, err := d.Dial(r.loop, network, address, r.handler())
+	c, err := d.Dial(r.Loop, network, address, r.handler())
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.c = c
-	r.turn()
+	r.Turn()
 	return r, f
 }
 
 // ended waits for OnClose, and checks that nothing is left and what it was told.
 func (r *rig) ended(reason conn.Reason) *conn.CloseError {
-	r.t.Helper()
-	r.settle("close", r.isClosed)
-	r.finish()
+	r.T.Helper()
+	r.Settle("close", r.isClosed)
+	r.Finish()
 	if r.err == nil || r.err == io.EOF {
 		if want := map[error]conn.Reason{nil: conn.Local, io.EOF: conn.EOF}[r.err]; want != reason {
-			r.t.Fatalf("closed with %v, want %v", r.err, reason)
+			r.T.Fatalf("closed with %v, want %v", r.err, reason)
 		}
 		return nil
 	}
 	var ce *conn.CloseError
 	if !errors.As(r.err, &ce) || ce.Reason != reason {
-		r.t.Fatalf("closed with %v, want %v", r.err, reason)
+		r.T.Fatalf("closed with %v, want %v", r.err, reason)
 	}
 	return ce
 }
@@ -114,13 +115,13 @@ func TestDialReasons(t *testing.T) {
 				if !late {
 					f.fail = func() error { return tc.err }
 				}
-				c, err := d.Dial(r.loop, "tcp", "192.0.2.1:7", r.handler())
+				c, err := d.Dial(r.Loop, "tcp", "192.0.2.1:7", r.handler())
 				if err != nil {
 					t.Fatal(err)
 				}
 				r.c = c
 				_ = r.write(10)
-				r.turn()
+				r.Turn()
 				if late {
 					f.last().Refuse(errno)
 				}
@@ -141,11 +142,11 @@ func TestDialReasons(t *testing.T) {
 // TestDialTimeout gives up an address that never answers.
 func TestDialTimeout(t *testing.T) {
 	r, f := dialRig(t, &conn.Dialer{Timeout: 3 * time.Second}, "192.0.2.1:7", nil)
-	start := r.now
+	start := r.Now
 	ce := r.ended(conn.ConnectTimeout)
 	var de *conn.DialError
-	if !errors.As(ce, &de) || !de.Timeout() || !errors.Is(ce, os.ErrDeadlineExceeded) || r.now-start < 3*time.Second {
-		t.Errorf("told %v after %v", ce, r.now-start)
+	if !errors.As(ce, &de) || !de.Timeout() || !errors.Is(ce, os.ErrDeadlineExceeded) || r.Now-start < 3*time.Second {
+		t.Errorf("told %v after %v", ce, r.Now-start)
 	}
 	if !f.last().Abandoned() {
 		t.Error("the socket is still there")
@@ -185,7 +186,7 @@ func TestDialBefore(t *testing.T) {
 	if err := c.SetMarks(conn.Marks{High: 5000, Low: 2000, Limit: 5000}); err != nil {
 		t.Fatal(err)
 	}
-	r.turn()
+	r.Turn()
 	r.wantLog("full drain") // The new marks say so.
 	if s := r.write(3997); s != nil {
 		t.Error(s)
@@ -253,7 +254,7 @@ func TestDialEnds(t *testing.T) {
 				tc.answer(peer)
 			}
 			peer.AutoRead(true)
-			r.settle("an end", func() bool { return r.isClosed() || peer.EOF() })
+			r.Settle("an end", func() bool { return r.isClosed() || peer.EOF() })
 			if peer.EOF() && !peer.Abandoned() {
 				peer.CloseWrite()
 			}
@@ -280,58 +281,58 @@ func TestDialNoRoom(t *testing.T) {
 		}
 		return nil
 	}
-	c, err := d.Dial(r.loop, "unix", "@x", r.handler())
+	c, err := d.Dial(r.Loop, "unix", "@x", r.handler())
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.c = c
-	r.settle("a socket", func() bool { return len(f.peers) == 1 })
+	r.Settle("a socket", func() bool { return len(f.peers) == 1 })
 	r.peer = f.last()
 	r.peer.Accept()
-	r.settle("open", func() bool { return r.count("open") == 1 })
+	r.Settle("open", func() bool { return r.count("open") == 1 })
 	r.gone()
 }
 
 // TestSimDial dials with everything going wrong, and does a little of everything
 // before, during and after.
 func TestSimDial(t *testing.T) {
-	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed, aiotest.Faults())
 		d, f := w.dialer(&conn.Dialer{Timeout: time.Second, Config: w.config()})
 		f.fail = func() error {
-			if w.rng.IntN(8) == 0 {
-				return []error{syscall.EMFILE, syscall.ENETUNREACH, syscall.EAGAIN}[w.rng.IntN(3)]
+			if w.Rand.IntN(8) == 0 {
+				return []error{syscall.EMFILE, syscall.ENETUNREACH, syscall.EAGAIN}[w.Rand.IntN(3)]
 			}
 			return nil
 		}
 		p := &party{w: w}
 		address := "192.0.2.1:7"
-		if w.rng.IntN(2) == 0 {
+		if w.Rand.IntN(2) == 0 {
 			address = ":7" // Both families of this host.
 		}
-		c, err := d.Dial(w.loop, "tcp", address, p)
+		c, err := d.Dial(w.Loop, "tcp", address, p)
 		if err != nil {
 			t.Fatal(err)
 		}
 		p.c = c
-		end := w.rng.IntN(60)
+		end := w.Rand.IntN(60)
 		for turn := range 60 {
-			for range w.rng.IntN(3) {
+			for range w.Rand.IntN(3) {
 				p.act()
 			}
 			for _, peer := range f.waiting() {
-				switch w.rng.IntN(20) {
+				switch w.Rand.IntN(20) {
 				case 0:
 					peer.Refuse(syscall.ECONNREFUSED)
 				case 1, 2, 3:
 					peer.Accept()
-					peer.AutoRead(w.rng.IntN(2) == 0)
+					peer.AutoRead(w.Rand.IntN(2) == 0)
 				}
 			}
 			if turn == end {
-				[]func(*conn.Conn){(*conn.Conn).Close, (*conn.Conn).CloseWrite, (*conn.Conn).Abort, func(*conn.Conn) {}}[w.rng.IntN(4)](c)
+				[]func(*conn.Conn){(*conn.Conn).Close, (*conn.Conn).CloseWrite, (*conn.Conn).Abort, func(*conn.Conn) {}}[w.Rand.IntN(4)](c)
 			}
-			w.turn()
+			w.Turn()
 		}
 		c.Close()
 		for _, peer := range f.peers {
@@ -339,7 +340,7 @@ func TestSimDial(t *testing.T) {
 				peer.CloseWrite()
 			}
 		}
-		w.settle("close", func() bool { return p.closes == 1 })
+		w.Settle("close", func() bool { return p.closes == 1 })
 		var won *aiotest.Peer
 		for _, peer := range f.peers {
 			if len(peer.Received()) > 0 {
@@ -365,7 +366,7 @@ func TestSimDial(t *testing.T) {
 		if ds := d.Stats(); ds.Open != 0 || ds.Started != 1 {
 			t.Fatalf("the dialer counts %+v", ds)
 		}
-		w.finish()
+		w.Finish()
 	})
 }
 
@@ -400,10 +401,10 @@ func (s *seqs) OnOpen(c *conn.Conn) {
 
 func (s *seqs) OnRetry(c *conn.Conn, r conn.Retry) {
 	if s.retries++; r.Attempt < 1 || r.Wait <= 0 || r.Err == nil {
-		s.w.t.Errorf("told %+v", r)
+		s.w.T.Errorf("told %+v", r)
 	}
 	if s.keep && r.Lost >= longestSeq {
-		s.w.t.Errorf("%d bytes lost, which is more than one message", r.Lost)
+		s.w.T.Errorf("%d bytes lost, which is more than one message", r.Lost)
 	}
 	s.say() // workerman's defect 11: what was sent here was lost.
 }
@@ -413,7 +414,7 @@ func (s *seqs) OnData(*conn.Conn, *buf.Buf) {}
 func (s *seqs) OnClose(_ *conn.Conn, err error) { s.closes++; s.err = err }
 
 func (s *seqs) say() {
-	data := bytes.Repeat([]byte{byte(s.w.rng.Uint32())}, 1+s.w.rng.IntN(longestSeq))
+	data := bytes.Repeat([]byte{byte(s.w.Rand.Uint32())}, 1+s.w.Rand.IntN(longestSeq))
 	copy(data, fmt.Sprint(len(s.ends)))
 	var status conn.Status
 	if s.ref {
@@ -427,7 +428,7 @@ func (s *seqs) say() {
 		s.stream = append(s.stream, data...)
 		s.ends[uint64(len(s.stream))] = true
 	case status == conn.Closed:
-		s.w.t.Error("a send was answered closed")
+		s.w.T.Error("a send was answered closed")
 	}
 }
 
@@ -435,33 +436,33 @@ func (s *seqs) say() {
 // the messages: each connection begins with a whole one, goes on in order, and no
 // byte of a message comes twice. With Keep none is dropped that was not begun.
 func TestSimReconnect(t *testing.T) {
-	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed, aiotest.Faults())
 		cfg := w.config()
-		keep := w.rng.IntN(2) == 0
+		keep := w.Rand.IntN(2) == 0
 		d, f := w.dialer(&conn.Dialer{
 			Timeout: 200 * time.Millisecond, Config: cfg,
 			Reconnect: &conn.Reconnect{Least: 2 * time.Millisecond, Most: 20 * time.Millisecond, Keep: keep},
 		})
 		f.fail = func() error {
-			if w.rng.IntN(10) == 0 {
+			if w.Rand.IntN(10) == 0 {
 				return syscall.EMFILE
 			}
 			return nil
 		}
-		s := &seqs{w: w, far: f, keep: keep, ref: w.rng.IntN(2) == 0, ends: map[uint64]bool{0: true}}
-		c, err := d.Dial(w.loop, "tcp", "192.0.2.1:7", s)
+		s := &seqs{w: w, far: f, keep: keep, ref: w.Rand.IntN(2) == 0, ends: map[uint64]bool{0: true}}
+		c, err := d.Dial(w.Loop, "tcp", "192.0.2.1:7", s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.c = c
 		for range 120 {
-			for range w.rng.IntN(3) {
+			for range w.Rand.IntN(3) {
 				s.say()
 			}
 			for i, peer := range f.peers {
 				live := i == len(f.peers)-1 && !peer.Connecting() && !peer.WasReset()
-				switch n := w.rng.IntN(30); {
+				switch n := w.Rand.IntN(30); {
 				case peer.Connecting() && !peer.WasReset() && !peer.Abandoned() && n == 0:
 					peer.Refuse(syscall.ECONNREFUSED)
 				case peer.Connecting() && !peer.WasReset() && !peer.Abandoned() && n < 15:
@@ -471,35 +472,35 @@ func TestSimReconnect(t *testing.T) {
 				case live && n == 1:
 					peer.Close()
 				case live && n < 20:
-					_, _ = peer.Read(make([]byte, 1+w.rng.IntN(5000)))
+					_, _ = peer.Read(make([]byte, 1+w.Rand.IntN(5000)))
 				}
 			}
-			w.turn()
+			w.Turn()
 		}
-		w.settle("a connection", func() bool {
+		w.Settle("a connection", func() bool {
 			for _, peer := range f.waiting() {
 				peer.Accept()
 			}
 			return c.Connected()
 		})
 		c.Close()
-		if w.rng.IntN(4) == 0 { // And lost once more, for good.
+		if w.Rand.IntN(4) == 0 { // And lost once more, for good.
 			f.last().Reset()
 		}
 		f.last().AutoRead(true)
-		w.settle("the end", func() bool {
+		w.Settle("the end", func() bool {
 			if f.last().EOF() {
 				f.last().CloseWrite()
 			}
 			return s.closes == 1
 		})
 		s.check(f)
-		w.finish()
+		w.Finish()
 	})
 }
 
 func (s *seqs) check(f *far) {
-	t, st := s.w.t, s.c.Stats()
+	t, st := s.w.T, s.c.Stats()
 	if uint64(len(s.stream)) != st.BytesOut+st.LostBytes {
 		t.Fatalf("%d bytes taken; counted %+v", len(s.stream), st)
 	}
@@ -531,7 +532,7 @@ func TestDialClosedDeadlines(t *testing.T) {
 	})
 	_ = r.write(5000)
 	r.c.Close()
-	r.settle("an attempt", func() bool { return len(f.waiting()) > 0 })
+	r.Settle("an attempt", func() bool { return len(f.waiting()) > 0 })
 	r.peer = f.last()
 	r.peer.Accept()
 	r.turns(500)
@@ -539,7 +540,7 @@ func TestDialClosedDeadlines(t *testing.T) {
 		t.Errorf("hooks %v", r.log)
 	}
 	r.peer.AutoRead(true)
-	r.settle("FIN", r.peer.EOF)
+	r.Settle("FIN", r.peer.EOF)
 	r.peer.CloseWrite()
 	r.ended(conn.Local)
 }

@@ -91,7 +91,7 @@ func TestEncodeFails(t *testing.T) {
 					t.Errorf("answered %v", s)
 				}
 			})
-			r.settle("close", func() bool { r.peer.AutoRead(true); r.peer.CloseWrite(); return r.isClosed() })
+			r.Settle("close", func() bool { r.peer.AutoRead(true); r.peer.CloseWrite(); return r.isClosed() })
 			var ce *conn.CloseError
 			if !errors.As(r.err, &ce) || ce.Reason != tc.reason || name != "abort" && !errors.Is(r.err, broken) {
 				t.Errorf("closed with %v", r.err)
@@ -123,7 +123,7 @@ func TestTryEncode(t *testing.T) {
 	if a, b := send(), send(); a != conn.Full || b != conn.Rejected {
 		t.Errorf("%v, %v", a, b)
 	}
-	if r.turn(); r.isClosed() || r.c.Stats().Rejected > 0 {
+	if r.Turn(); r.isClosed() || r.c.Stats().Rejected > 0 {
 		t.Errorf("closed %v, stats %+v", r.isClosed(), r.c.Stats())
 	}
 	r.gone()

@@ -21,6 +21,7 @@ import (
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/invariants"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -36,7 +37,7 @@ func fewer(n int) int {
 // TestRandomResets has clients reset at any point: each connection ends once,
 // and every byte that was admitted was taken or is told as lost.
 func TestRandomResets(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		var opens, closes atomic.Int64
 		l := listen(t, g, &conn.Funcs{
 			Open: func(c *conn.Conn) {
@@ -101,7 +102,7 @@ func TestRandomResets(t *testing.T) {
 // far more than a socket holds, comes from another goroutine.
 func TestHalfCloseOnKernel(t *testing.T) {
 	const answer = 4 << 20
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var work sync.WaitGroup
 		l := listen(t, g, &conn.Funcs{Data: func(c *conn.Conn, _ *buf.Buf) {
 			ref := c.Ref()
@@ -123,7 +124,7 @@ func TestHalfCloseOnKernel(t *testing.T) {
 }
 
 func TestManyShortConnections(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		l := listen(t, g, echo(), conn.Config{})
 		var wg sync.WaitGroup
 		total := fewer(2000)
@@ -160,7 +161,7 @@ func TestManyShortConnections(t *testing.T) {
 // spin, and goes on when there are some.
 func TestNoDescriptors(t *testing.T) {
 	const clients = 8
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		// io_uring takes the limit when an accept is armed, so the loop waits with
 		// that until the limit is low.
 		lowered := make(chan struct{})
@@ -239,7 +240,7 @@ func noMoreDescriptors(t *testing.T) (restore func()) {
 // TestListenerClose holds that those who wait in the queue are served, that
 // those who are open stay so, and that the port is free behind it.
 func TestListenerClose(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		h := echo()
 		h.Open = func(c *conn.Conn) {
 			if c.ID()%5 == 0 {
@@ -286,7 +287,7 @@ func TestListenerClose(t *testing.T) {
 // TestPortInUse holds that a port on which somebody listens is refused, with
 // the errno, also when that one would share it.
 func TestPortInUse(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
 			return rc.Control(func(fd uintptr) {
 				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
@@ -316,7 +317,7 @@ func TestPortInUse(t *testing.T) {
 // TestAddresses holds that one port serves all loops, and which addresses it
 // and its connections tell.
 func TestAddresses(t *testing.T) {
-	engines(t, reactor.Config{Loops: 3}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 3}, func(t *testing.T, g *reactor.Group) {
 		for _, tc := range []struct {
 			network, address string
 			to               []string
@@ -362,7 +363,7 @@ func TestAddresses(t *testing.T) {
 
 // TestPanicOnKernel has handlers panic while others work.
 func TestPanicOnKernel(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		var told atomic.Int64
 		l := listen(t, g, &conn.Funcs{
 			Data: func(c *conn.Conn, in *buf.Buf) {
@@ -403,7 +404,7 @@ func TestPanicOnKernel(t *testing.T) {
 // TestCloseDoesNotReset holds that input that nobody reads does not turn the
 // end into a reset that eats the answer.
 func TestCloseDoesNotReset(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		const answer = 1 << 20
 		l := listen(t, g, &conn.Funcs{Data: func(c *conn.Conn, _ *buf.Buf) {
 			_, _ = c.Write(make([]byte, answer))
@@ -427,7 +428,7 @@ func TestCloseDoesNotReset(t *testing.T) {
 // TestUnackedExtendsLinger holds that the end waits for a peer that has all of
 // it still to acknowledge, up to CloseTimeout, beyond Linger.
 func TestUnackedExtendsLinger(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		ended := make(chan error, 1)
 		l := listen(t, g, &conn.Funcs{
 			Open:  func(c *conn.Conn) { _, _ = c.Write(make([]byte, 256<<10)); c.Close() },

@@ -15,6 +15,7 @@ import (
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -86,7 +87,7 @@ func TestGoWithoutDone(t *testing.T) {
 	}
 	r.c.PauseRead()
 	for r.runWork() {
-		r.turn()
+		r.Turn()
 	}
 	if ran != taken || taken != 1024 || !r.c.ReadPaused() {
 		t.Errorf("%d taken, %d ran; paused: %v", taken, ran, r.c.ReadPaused())
@@ -111,10 +112,10 @@ func TestGoGone(t *testing.T) {
 		r.c.Go(func() { ran++ }, func(*conn.Conn) { t.Error("done of one that has gone") })
 	}
 	r.c.Abort()
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	next := r.second(marks(1000, 0, 1000), nil)
 	for r.runWork() {
-		r.turn()
+		r.Turn()
 	}
 	if ran != 3 {
 		t.Errorf("%d works ran, want 3", ran)
@@ -134,7 +135,7 @@ func TestGoFails(t *testing.T) {
 		"goexit": runtime.Goexit,
 		"nil":    func() { panic(nil) },
 	} {
-		engines(t, reactor.Config{Workers: 1}, func(t *testing.T, g *reactor.Group) {
+		looptest.Engines(t, reactor.Config{Workers: 1}, func(t *testing.T, g *reactor.Group) {
 			ends := make(chan error, 2)
 			l := listen(t, g, &conn.Funcs{
 				Data: func(c *conn.Conn, in *buf.Buf) {
@@ -181,19 +182,19 @@ func TestGoDonePanics(t *testing.T) {
 	for r.runWork() {
 		r.turns(3)
 	}
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	r.wantReason(conn.HandlerPanic, 0)
 	if ran != 2 {
 		t.Errorf("%d works ran", ran)
 	}
-	r.finish()
+	r.Finish()
 }
 
 // TestGoIsBounded has many connections work at once: never more than Workers, each
 // in order, and no goroutine is left when there is nothing to do.
 func TestGoIsBounded(t *testing.T) {
 	const workers, conns, works = 3, 20, 10
-	engines(t, reactor.Config{Loops: 2, Workers: workers}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2, Workers: workers}, func(t *testing.T, g *reactor.Group) {
 		var busy, most, dones, wrong atomic.Int64
 		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) {
 			var mine atomic.Int64
@@ -232,7 +233,7 @@ func TestGoIsBounded(t *testing.T) {
 // TestGoShutdown holds that a shutdown waits for the answer of work that has begun,
 // and one by force for nothing.
 func TestGoShutdown(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		free, began := make(chan struct{}), make(chan struct{})
 		l := listen(t, g, &conn.Funcs{Data: func(c *conn.Conn, _ *buf.Buf) {
 			c.Go(func() { close(began); <-free }, func(c *conn.Conn) { _, _ = c.Write([]byte("the answer")) })
@@ -257,7 +258,7 @@ func TestGoShutdown(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	engines(t, reactor.Config{Workers: 1}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Workers: 1}, func(t *testing.T, g *reactor.Group) {
 		free, began := make(chan struct{}), make(chan struct{})
 		var ended sync.WaitGroup
 		ended.Add(1)
@@ -282,50 +283,50 @@ func TestGoShutdown(t *testing.T) {
 // end in any order among the connections: each done runs once and in order, or its
 // connection has gone.
 func TestSimGo(t *testing.T) {
-	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		faults := aiotest.Faults()
 		faults.Reset = 0.002
 		w := newWorld(t, seed, faults)
 		var all []*worker
-		for range 1 + w.rng.IntN(4) {
-			fd, peer := w.fake.Open()
+		for range 1 + w.Rand.IntN(4) {
+			fd, peer := w.Fake.Open()
 			p := &worker{w: w, peer: peer}
 			cfg := w.config()
 			cfg.CloseTimeout = 5 * time.Second
-			conn.New(w.loop, int(fd), p, cfg)
+			conn.New(w.Loop, int(fd), p, cfg)
 			all = append(all, p)
 		}
 		for range 100 {
 			for _, p := range all {
-				if w.rng.IntN(3) == 0 && !p.ended && !p.peer.WasReset() && p.closes == 0 {
-					p.peer.Feed(make([]byte, 1+w.rng.IntN(100)))
+				if w.Rand.IntN(3) == 0 && !p.ended && !p.peer.WasReset() && p.closes == 0 {
+					p.peer.Feed(make([]byte, 1+w.Rand.IntN(100)))
 				}
 				if p.closes == 0 {
-					switch w.rng.IntN(300) {
+					switch w.Rand.IntN(300) {
 					case 0:
 						p.c.Abort()
 					case 1:
 						p.c.Close()
 					case 2:
-						p.c.Stop(w.loop, false)
+						p.c.Stop(w.Loop, false)
 					case 3:
 						p.ended = true
 						p.peer.CloseWrite()
 					}
 				}
-				_, _ = p.peer.Read(make([]byte, 1+w.rng.IntN(3000)))
+				_, _ = p.peer.Read(make([]byte, 1+w.Rand.IntN(3000)))
 			}
-			for w.rng.IntN(2) == 0 && len(w.work) > 0 { // In any order, as goroutines would.
-				i := w.rng.IntN(len(w.work))
+			for w.Rand.IntN(2) == 0 && len(w.work) > 0 { // In any order, as goroutines would.
+				i := w.Rand.IntN(len(w.work))
 				fn := w.work[i]
 				w.work = slices.Delete(w.work, i, i+1)
 				fn()
 			}
-			w.turn()
+			w.Turn()
 		}
 		for _, p := range all {
 			p.peer.AutoRead(true)
-			w.settle("close", func() bool {
+			w.Settle("close", func() bool {
 				w.runWork()
 				if p.closes == 0 {
 					p.c.Close()
@@ -334,14 +335,14 @@ func TestSimGo(t *testing.T) {
 			})
 		}
 		for more := true; more; more = w.runWork() {
-			w.turn() // What ran last has posted that it has ended.
+			w.Turn() // What ran last has posted that it has ended.
 		}
 		for _, p := range all {
 			if p.ran != p.asked || p.dones > p.ran || p.failed {
 				t.Fatalf("%d works, %d ran, %d dones; out of order or at the wrong time: %v", p.asked, p.ran, p.dones, p.failed)
 			}
 		}
-		w.finish()
+		w.Finish()
 	})
 }
 
@@ -360,9 +361,9 @@ func (p *worker) OnOpen(c *conn.Conn)       { p.c = c }
 func (p *worker) OnClose(*conn.Conn, error) { p.closes++ }
 func (p *worker) OnData(c *conn.Conn, in *buf.Buf) {
 	p.failed = p.failed || p.dones < p.asked // It was to be paused.
-	for range 1 + p.w.rng.IntN(3) {
+	for range 1 + p.w.Rand.IntN(3) {
 		i := p.asked
-		if p.w.rng.IntN(4) == 0 {
+		if p.w.Rand.IntN(4) == 0 {
 			_, _ = c.Write(in.Bytes())
 		}
 		if c.Go(func() {

@@ -57,7 +57,7 @@ func TestProducer(t *testing.T) {
 	fill(r.c)
 	for left > 0 || r.c.Pending() > 0 {
 		r.peer.ReadAll()
-		r.turn()
+		r.Turn()
 	}
 	if full, drain := r.count("full"), r.count("drain"); full != drain || full < 20 {
 		t.Errorf("%d fulls, %d drains", full, drain)
@@ -76,14 +76,14 @@ func TestCloseInsideOnDrain(t *testing.T) {
 			_ = r.write(5000)
 			c.Close()
 			if err := r.write(1); !errors.Is(err, conn.ErrClosed) {
-				r.t.Errorf("after Close: %v", err)
+				r.T.Errorf("after Close: %v", err)
 			}
 			r.onDrain = nil
 		}
 	})
 	_ = r.write(200)
 	r.peer.AutoRead(true)
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	if n := len(r.peer.Received()); n != 5200 || r.err != nil {
 		t.Errorf("the peer has %d bytes, closed with %v", n, r.err)
 	}
@@ -156,7 +156,7 @@ func endInside(t *testing.T, hook, means string, set func(*rig, func(*conn.Conn)
 	if !r.isClosed() {
 		r.c.Close()
 	}
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	if ran == 0 {
 		t.Fatalf("the hook did not run: %q", r.log)
 	}
@@ -180,8 +180,8 @@ func endInside(t *testing.T, hook, means string, set func(*rig, func(*conn.Conn)
 	}
 	other.c.Close()
 	other.peer.AutoRead(true)
-	r.settle("close of the other", other.isClosed)
-	r.finish()
+	r.Settle("close of the other", other.isClosed)
+	r.Finish()
 }
 
 // TestPanicElsewhere has functions panic that are no hooks.
@@ -191,18 +191,18 @@ func TestPanicElsewhere(t *testing.T) {
 		"done":       func(r *rig) { r.c.SendBytes([]byte("x"), boom) },
 		"empty done": func(r *rig) { r.c.SendBytes(nil, boom) },
 		"Do":         func(r *rig) { r.c.Ref().Do(func(*conn.Conn) { boom() }) },
-		"timer":      func(r *rig) { r.loop.AfterFunc(time.Millisecond, r.c, boom) },
-		"deferred":   func(r *rig) { r.c.Ref().Do(func(*conn.Conn) { r.loop.Defer(boom) }) },
+		"timer":      func(r *rig) { r.Loop.AfterFunc(time.Millisecond, r.c, boom) },
+		"deferred":   func(r *rig) { r.c.Ref().Do(func(*conn.Conn) { r.Loop.Defer(boom) }) },
 	} {
 		t.Run(name("%s", where), func(t *testing.T) {
 			r := newRig(t, 64, marks(100, 50, 200), nil)
 			act(r)
-			r.settle("close", r.isClosed)
+			r.Settle("close", r.isClosed)
 			r.wantReason(conn.HandlerPanic, 0)
 			if !errors.Is(r.err, io.ErrNoProgress) {
 				t.Errorf("%v does not wrap what was panicked with", r.err)
 			}
-			r.finish()
+			r.Finish()
 		})
 	}
 }
@@ -216,11 +216,11 @@ func TestPanicInDoneAtClose(t *testing.T) {
 		r.c.SendBytes(make([]byte, 10), func() { told++; panic("done") })
 	}
 	r.c.Abort()
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	if told != 5 {
 		t.Errorf("%d of 5 lenders told", told)
 	}
-	r.finish()
+	r.Finish()
 }
 
 // TestMailBehindPanic holds that what a Ref has posted behind a function that
@@ -234,12 +234,12 @@ func TestMailBehindPanic(t *testing.T) {
 	ref.Write(make([]byte, 100))
 	ref.SendShared(shared)
 	shared.Release()
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	r.wantReason(conn.HandlerPanic, 150)
 	if shared.Bytes() != nil {
 		t.Error("a count was not given back")
 	}
-	r.finish()
+	r.Finish()
 }
 
 func TestSetMarksInsideHooks(t *testing.T) {
@@ -258,7 +258,7 @@ func TestSetMarksInsideHooks(t *testing.T) {
 		r.onFull, r.onDrain = nil, nil
 	}
 	_ = r.write(150) // Full; the new low is above pending: drained.
-	r.turn()
+	r.Turn()
 	r.wantLog("full drain full")
 	r.gone()
 	r.wantLog("full drain full drain close")
@@ -324,7 +324,7 @@ func TestPauseRead(t *testing.T) {
 		}
 		r.turns(1 + len(want)%3)
 	}
-	r.settle("all bytes", func() bool { return len(r.got) >= len(want) })
+	r.Settle("all bytes", func() bool { return len(r.got) >= len(want) })
 	if !bytes.Equal(r.got, want) {
 		t.Errorf("%d bytes of %d, or out of order", len(r.got), len(want))
 	}
@@ -353,11 +353,11 @@ func TestPauseInsideOnData(t *testing.T) {
 		}
 		r.c.ResumeRead()
 	}
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	if !bytes.Equal(r.got, want) || !errors.Is(r.err, io.EOF) {
 		t.Errorf("%d bytes of %d, closed with %v", len(r.got), len(want), r.err)
 	}
-	r.finish()
+	r.Finish()
 }
 
 // TestResumeAfterClose holds that reading is not revived behind Close.
@@ -406,11 +406,11 @@ func TestHalfCloseBeforeAnswer(t *testing.T) {
 				t.Fatalf("closed with %v before the answer was read", r.err)
 			}
 			r.peer.AutoRead(true)
-			r.settle("close", r.isClosed)
+			r.Settle("close", r.isClosed)
 			if n := len(r.peer.Received()); n != 20000 || !errors.Is(r.err, io.EOF) {
 				t.Errorf("the peer has %d bytes of 20000, closed with %v", n, r.err)
 			}
-			r.finish()
+			r.Finish()
 		})
 	}
 }
@@ -428,7 +428,7 @@ func TestMailBeforeClose(t *testing.T) {
 			// Behind the mail of this turn, before its flush.
 			r.c.Ref().Do(func(c *conn.Conn) {
 				ref = c.Ref()
-				r.loop.Defer(func() {
+				r.Loop.Defer(func() {
 					if s := ref.Write([]byte("admitted")); s != conn.Queued {
 						t.Errorf("before: %v", s)
 					}
@@ -464,7 +464,7 @@ func TestFlushError(t *testing.T) {
 		}
 		r.turns(2)
 		r.peer.Reset()
-		r.settle("close", r.isClosed)
+		r.Settle("close", r.isClosed)
 		r.wantReason(conn.PeerReset, 500)
 		if !errors.Is(r.err, syscall.ECONNRESET) && !errors.Is(r.err, syscall.EPIPE) {
 			t.Errorf("%v wraps no errno", r.err)
@@ -473,7 +473,7 @@ func TestFlushError(t *testing.T) {
 			t.Errorf("stats %+v", s)
 		}
 		r.wantLog("close")
-		r.finish()
+		r.Finish()
 	}
 }
 
@@ -496,16 +496,16 @@ func TestCloseTimeout(t *testing.T) {
 			r.stuff()
 			_ = r.write(tc.pending)
 			tc.end(r)
-			began := r.now
-			r.settle("close", r.isClosed)
-			if d := r.now - began; d < cfg.CloseTimeout || d > 2*cfg.CloseTimeout {
+			began := r.Now
+			r.Settle("close", r.isClosed)
+			if d := r.Now - began; d < cfg.CloseTimeout || d > 2*cfg.CloseTimeout {
 				t.Errorf("closed after %v, want about %v", d, cfg.CloseTimeout)
 			}
 			r.wantReason(tc.reason, tc.pending)
 			if !r.peer.WasReset() {
 				t.Error("the peer was not reset")
 			}
-			r.finish()
+			r.Finish()
 		})
 	}
 }
@@ -524,11 +524,11 @@ func TestCloseTimeoutOfReader(t *testing.T) {
 		r.read(1)
 	}
 	r.peer.AutoRead(true)
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	if !errors.Is(r.err, io.EOF) || len(r.peer.Received()) != 164 {
 		t.Errorf("closed with %v, the peer has %d bytes of 164", r.err, len(r.peer.Received()))
 	}
-	r.finish()
+	r.Finish()
 }
 
 // TestLinger holds that a peer that never ends its side is waited for, not
@@ -540,17 +540,17 @@ func TestLinger(t *testing.T) {
 		r := newRig(t, 64, cfg, nil)
 		_ = r.write(50)
 		r.c.Close()
-		began := r.now
+		began := r.Now
 		for !r.isClosed() {
 			if talks {
 				r.peer.Feed(make([]byte, 1000))
 			}
-			r.turn()
-			if r.now-began > time.Second {
+			r.Turn()
+			if r.Now-began > time.Second {
 				t.Fatal("still there")
 			}
 		}
-		if d := r.now - began; d < cfg.Linger {
+		if d := r.Now - began; d < cfg.Linger {
 			t.Errorf("closed after %v", d)
 		}
 		if r.err != nil || len(r.got) > 0 {
@@ -560,7 +560,7 @@ func TestLinger(t *testing.T) {
 		if n := len(r.peer.ReadAll()); n != 50 && !talks {
 			t.Errorf("the peer has %d bytes", n)
 		}
-		r.finish()
+		r.Finish()
 	}
 }
 
@@ -574,7 +574,7 @@ func TestCloseWrite(t *testing.T) {
 		t.Errorf("a write behind it: %v", err)
 	}
 	r.peer.AutoRead(true)
-	r.settle("end of file", r.peer.EOF)
+	r.Settle("end of file", r.peer.EOF)
 	if !r.peer.EOF() || len(r.peer.Received()) != 200 {
 		t.Errorf("the peer has %d bytes, end of file: %v", len(r.peer.Received()), r.peer.EOF())
 	}
@@ -586,11 +586,11 @@ func TestCloseWrite(t *testing.T) {
 		t.Errorf("got %q, closed: %v", r.got, r.isClosed())
 	}
 	r.peer.CloseWrite()
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	if !errors.Is(r.err, io.EOF) {
 		t.Errorf("closed with %v", r.err)
 	}
-	r.finish()
+	r.Finish()
 }
 
 // TestEveryEndTwice mixes the calls that end: OnClose comes once, last, and the
@@ -617,7 +617,7 @@ func TestEveryEndTwice(t *testing.T) {
 				if !r.peer.WasReset() {
 					r.peer.CloseWrite()
 				}
-				r.settle("close", r.isClosed)
+				r.Settle("close", r.isClosed)
 				for _, again := range ends {
 					again(r.c)
 				}
@@ -625,7 +625,7 @@ func TestEveryEndTwice(t *testing.T) {
 				if n := r.count("close"); n != 1 {
 					t.Errorf("%d then %d: OnClose ran %d times", i, j, n)
 				}
-				r.finish()
+				r.Finish()
 			}
 		}
 	}
@@ -654,7 +654,7 @@ func TestCloseErrorStays(t *testing.T) {
 		r.c.CloseError(conn.ProtocolError, errTest, []byte("ERR\n"))
 		r.turns(2)
 		r.peer.Reset()
-		r.settle("close", r.isClosed)
+		r.Settle("close", r.isClosed)
 		if flushed {
 			r.wantReason(conn.ProtocolError, 0)
 		} else {
@@ -663,6 +663,6 @@ func TestCloseErrorStays(t *testing.T) {
 		if errors.Is(r.err, errTest) != flushed {
 			t.Errorf("told %v", r.err)
 		}
-		r.finish()
+		r.Finish()
 	}
 }

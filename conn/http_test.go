@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -168,7 +169,7 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("%d bytes of %d came back, or others", len(got), len(large))
 		}
 	}
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		t.Run("plain", func(t *testing.T) { test(t, newSite(t, g, conn.Config{}, handle, nil), "HTTP/1.1") })
 		t.Run("small marks", func(t *testing.T) {
 			test(t, newSite(t, g, conn.Config{HighWater: 1000, ReadAhead: 100}, handle, nil), "HTTP/1.1")
@@ -190,7 +191,7 @@ func TestHTTP(t *testing.T) {
 // TestHTTPShutdown holds that Shutdown closes who is idle, lets who is served
 // finish, and takes nobody new.
 func TestHTTPShutdown(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		served, finish := make(chan struct{}), make(chan struct{})
 		s := newSite(t, g, conn.Config{}, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/slow" {
@@ -242,7 +243,7 @@ func TestHTTPShutdown(t *testing.T) {
 
 // TestHTTPHijack takes a connection over in the middle of a pipeline.
 func TestHTTPHijack(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var wg sync.WaitGroup
 		wg.Add(1)
 		s := newSite(t, g, conn.Config{}, func(w http.ResponseWriter, _ *http.Request) {
@@ -281,7 +282,7 @@ func TestHTTPHijack(t *testing.T) {
 // TestHTTPAttach has a handler of a loop go on with what began as HTTP, with the
 // bytes that net/http had read ahead; over both kinds of listeners.
 func TestHTTPAttach(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		plain, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -330,7 +331,7 @@ func TestHTTPAttach(t *testing.T) {
 // TestHTTPContinue holds that a client which asks before it sends is answered,
 // and that a refused one sends nothing.
 func TestHTTPContinue(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		s := newSite(t, g, conn.Config{}, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/refuse" {
 				http.Error(w, "no", http.StatusForbidden)
@@ -369,7 +370,7 @@ func (c *countedReader) Read(p []byte) (int, error) {
 // TestHTTPDisconnect holds that the context of a request ends when the client has
 // gone, by a close and by a reset.
 func TestHTTPDisconnect(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		served, cancelled := make(chan struct{}), make(chan error)
 		s := newSite(t, g, conn.Config{}, func(_ http.ResponseWriter, r *http.Request) {
 			served <- struct{}{}

@@ -1,7 +1,6 @@
 package conn_test
 
 import (
-	"runtime"
 	"testing"
 	"time"
 
@@ -9,6 +8,7 @@ import (
 
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/invariants"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -18,15 +18,6 @@ func TestRecord(t *testing.T) {
 	if conn.RecordBytes > 176 {
 		t.Errorf("a Conn has %d bytes: what few connections need belongs into beside", conn.RecordBytes)
 	}
-}
-
-// heap returns the bytes that live, and those that were ever allocated.
-func heap() (live, ever uint64) {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc, m.TotalAlloc
 }
 
 // TestIdleMemory holds what a connection costs that is open and silent, before and
@@ -43,7 +34,7 @@ func TestIdleMemory(t *testing.T) {
 		own   = 48 // of the test, for a dial
 	)
 	record := conn.RecordBytes
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		l := listen(t, g, echo(), conn.Config{})
 		at, fds, ask, answer := rawAddr(l), make([]int, 0, peers), []byte("ping"), make([]byte, 4)
 		hangUp := func() {
@@ -63,12 +54,13 @@ func TestIdleMemory(t *testing.T) {
 		}
 		come(64) // What a loop needs once.
 		hangUp()
-		empty, _ := heap()
+		empty := testutil.Heap()
 		for crowd := range 3 {
-			_, before := heap()
+			before, _ := testutil.Allocated()
 			come(peers)
-			live, ever := heap()
-			each, made := int(live-empty)/peers, int(ever-before)/peers
+			live := testutil.Heap()
+			ever, _ := testutil.Allocated()
+			each, made := (live-empty)/peers, int(ever-before)/peers
 			t.Logf("crowd %d: %d bytes of heap each, of %d that were allocated", crowd, each, made)
 			if each > record+slots {
 				t.Errorf("crowd %d: %d bytes of heap each", crowd, each)

@@ -8,6 +8,7 @@ import (
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -16,7 +17,7 @@ import (
 // at the limit, goes on when blocks are released, and others are served throughout.
 func TestRecvLimit(t *testing.T) {
 	const limit, sent = 512 << 10, 8 << 20
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var kept []buf.Buf // of the loop
 		keeps := make(chan conn.Ref, 1)
 		heard := 0
@@ -116,7 +117,7 @@ func TestRecvLimitCountsSends(t *testing.T) {
 		t.Errorf("%d bytes kept, paused: %v", n, r.c.ReadPaused())
 	}
 	r.peer.AutoRead(true)
-	r.settle("all", func() bool { return len(r.got) == 40_000 && r.c.Pending() == 0 })
+	r.Settle("all", func() bool { return len(r.got) == 40_000 && r.c.Pending() == 0 })
 	if n := r.c.Kept(); n != 0 || r.c.ReadPaused() {
 		t.Errorf("%d bytes kept at the end, paused: %v", n, r.c.ReadPaused())
 	}
@@ -125,7 +126,7 @@ func TestRecvLimitCountsSends(t *testing.T) {
 	one := r.second(cfg, nil)
 	for range 5 {
 		one.peer.Feed(make([]byte, 100))
-		one.turn()
+		one.Turn()
 		if one.c.ReadPaused() {
 			t.Fatal("paused by what was not kept")
 		}
@@ -133,7 +134,7 @@ func TestRecvLimitCountsSends(t *testing.T) {
 	one.c.Close()
 	one.peer.CloseWrite()
 	one.peer.AutoRead(true)
-	r.settle("close", one.isClosed)
+	r.Settle("close", one.isClosed)
 	r.gone()
 }
 
@@ -151,7 +152,7 @@ func TestRecvLimitUnread(t *testing.T) {
 		}
 	})
 	r.peer.Feed([]byte("again"))
-	r.settle("heard", func() bool { return times == 5 })
+	r.Settle("heard", func() bool { return times == 5 })
 	if r.turns(2); r.c.Kept() != 0 || r.c.ReadPaused() {
 		t.Errorf("%d bytes kept, paused: %v", r.c.Kept(), r.c.ReadPaused())
 	}
@@ -162,23 +163,23 @@ func TestRecvLimitUnread(t *testing.T) {
 // end of their connection: every byte is heard, in order, and what is kept stays
 // within the limit and one block.
 func TestSimRecvLimit(t *testing.T) {
-	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed, aiotest.Faults())
-		fd, peer := w.fake.Open()
+		fd, peer := w.Fake.Open()
 		var kept []buf.Buf
 		var got, sent []byte
 		var c *conn.Conn
-		limit, closed := 1+w.rng.IntN(100_000), false
+		limit, closed := 1+w.Rand.IntN(100_000), false
 		cfg := w.config()
 		cfg.RecvLimit = limit
-		conn.New(w.loop, int(fd), &conn.Funcs{
+		conn.New(w.Loop, int(fd), &conn.Funcs{
 			Open: func(o *conn.Conn) { c = o },
 			Data: func(_ *conn.Conn, in *buf.Buf) {
 				if c.Kept()-in.Cap() >= limit {
 					t.Fatalf("heard with %d bytes kept, limit %d", c.Kept()-in.Cap(), limit)
 				}
 				got = append(got, in.Bytes()...)
-				if w.rng.IntN(4) > 0 {
+				if w.Rand.IntN(4) > 0 {
 					kept = append(kept, in.Take())
 				}
 			},
@@ -186,24 +187,24 @@ func TestSimRecvLimit(t *testing.T) {
 		}, cfg)
 		release := func(n int) {
 			for range min(n, len(kept)) {
-				i := w.rng.IntN(len(kept))
+				i := w.Rand.IntN(len(kept))
 				kept[i].Release()
 				kept = append(kept[:i], kept[i+1:]...)
 			}
 		}
 		for range 100 {
-			if w.rng.IntN(2) == 0 {
-				data := make([]byte, 1+w.rng.IntN(8000))
+			if w.Rand.IntN(2) == 0 {
+				data := make([]byte, 1+w.Rand.IntN(8000))
 				for i := range data {
-					data[i] = byte(w.rng.Uint32())
+					data[i] = byte(w.Rand.Uint32())
 				}
 				sent = append(sent, data...)
 				peer.Feed(data)
 			}
-			if w.rng.IntN(5) == 0 {
-				release(w.rng.IntN(10))
+			if w.Rand.IntN(5) == 0 {
+				release(w.Rand.IntN(10))
 			}
-			w.turn()
+			w.Turn()
 			held := 0
 			for i := range kept {
 				held += kept[i].Cap()
@@ -214,7 +215,7 @@ func TestSimRecvLimit(t *testing.T) {
 		}
 		peer.CloseWrite()
 		peer.AutoRead(true)
-		w.settle("close", func() bool {
+		w.Settle("close", func() bool {
 			if !closed {
 				release(1)
 			}
@@ -224,6 +225,6 @@ func TestSimRecvLimit(t *testing.T) {
 			t.Fatalf("%d bytes sent, %d heard", len(sent), len(got))
 		}
 		release(len(kept))
-		w.finish()
+		w.Finish()
 	})
 }

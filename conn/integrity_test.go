@@ -16,6 +16,7 @@ import (
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/invariants"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -50,7 +51,7 @@ func TestIntegrity(t *testing.T) {
 		{"little memory", reactor.Config{Loops: 1, PoolBytes: 16 << 20}, conn.Config{HighWater: 4 << 20, SendBuffer: 4096}},
 	} {
 		t.Run(name("%s", tc.name), func(t *testing.T) {
-			engines(t, tc.loop, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, tc.loop, func(t *testing.T, g *reactor.Group) {
 				began := time.Now()
 				for round := uint64(1); ; round++ {
 					exchange(t, g, tc.cfg, integrityShare(), round)
@@ -294,7 +295,7 @@ func TestEchoPaused(t *testing.T) {
 		{"zero copy", reactor.Config{Loops: 1}, conn.Config{ZeroCopyMin: 1 << 10, PauseOnFull: true}},
 	} {
 		t.Run(name("%s", tc.name), func(t *testing.T) {
-			engines(t, tc.loop, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, tc.loop, func(t *testing.T, g *reactor.Group) {
 				var mu sync.Mutex
 				var rejected uint64
 				h := echo()

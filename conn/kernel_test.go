@@ -3,7 +3,6 @@ package conn_test
 import (
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -11,36 +10,10 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
-
-// engines runs a test on each real engine.
-func engines(t *testing.T, cfg reactor.Config, test func(t *testing.T, g *reactor.Group)) {
-	t.Helper()
-	for _, kind := range []reactor.EngineKind{reactor.Uring, reactor.Epoll} {
-		t.Run(kind.String(), func(t *testing.T) {
-			cfg.Engine = kind
-			if cfg.Loops == 0 {
-				cfg.Loops = 1
-			}
-			cfg.Logger = slog.New(slog.DiscardHandler)
-			g, err := reactor.Start(cfg)
-			if kind == reactor.Uring {
-				testutil.SkipIfKernelOlder(t, "6.1", "io_uring", err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				if err := g.Close(); err != nil {
-					t.Error(err)
-				}
-			}()
-			test(t, g)
-		})
-	}
-}
 
 func listen(t *testing.T, g *reactor.Group, h conn.Handler, cfg conn.Config) *conn.Listener {
 	t.Helper()
@@ -76,7 +49,7 @@ func inUse(g *reactor.Group) (n int) {
 // TestLateInTheTurn sends and closes from a hook that runs when the engine has
 // been given what this turn brought: neither waits for another event.
 func TestLateInTheTurn(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var out *conn.Conn
 		cfg := conn.Config{CloseTimeout: time.Hour, Linger: time.Hour}
 		to := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) { out = c }}, cfg)
@@ -117,7 +90,7 @@ func TestLateInTheTurn(t *testing.T) {
 // for any hook and no other event on the loop: all of it goes out.
 func TestUnwatchedSend(t *testing.T) {
 	const total = 8 << 20
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) {
 			_, _ = c.Write(make([]byte, total))
 		}}, conn.Config{HighWater: 1 << 30})
@@ -132,7 +105,7 @@ func TestUnwatchedSend(t *testing.T) {
 // TestOnRoomOfSleeper waits for room behind a send that the kernel takes at once,
 // with no other event on the loop: the engine must not sit on its completion.
 func TestOnRoomOfSleeper(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		told := make(chan int, 1)
 		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) {
 			_, _ = c.Write([]byte("hello"))
@@ -154,7 +127,7 @@ func TestOnRoomOfSleeper(t *testing.T) {
 // readers delivers it whole.
 func TestShutdownFlushes(t *testing.T) {
 	const total = 4 << 20
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		var opened atomic.Int32
 		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) {
 			_, _ = c.Write(make([]byte, total))
@@ -191,7 +164,7 @@ func TestShutdownFlushes(t *testing.T) {
 // TestShutdownByForce holds that what a shutdown could not flush is told.
 func TestShutdownByForce(t *testing.T) {
 	const total = 32 << 20
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		ends := make(chan error, 1)
 		var opened atomic.Bool
 		var stats conn.Stats
@@ -217,7 +190,7 @@ func TestShutdownByForce(t *testing.T) {
 // TestForcedCloseIsPrompt holds that Close of a group does not wait for those
 // who were still in the listener's queue.
 func TestForcedCloseIsPrompt(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		large := buf.NewShared(make([]byte, 32<<20))
 		defer large.Release()
 		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) { c.SendShared(large) }},

@@ -55,7 +55,7 @@ func newLending(t *testing.T, e *unkind) *rig {
 	t.Helper()
 	const window = 1 << 20
 	r := &rig{window: window, world: newWorld(t, 1, aiotest.Config{ZeroCopy: true, SendBufferMin: window, SendBufferMax: window})}
-	e.Engine = r.fake
+	e.Engine = r.Fake
 	r.calls.Engine = e
 	cfg := marks(window, 0, window)
 	cfg.ZeroCopyMin = 1000
@@ -113,12 +113,12 @@ func TestNoMemoryToLend(t *testing.T) {
 func TestErrorResets(t *testing.T) {
 	r := newLending(t, &unkind{errno: syscall.EIO})
 	_ = r.write(500)
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	r.wantReason(conn.IOError, 500)
 	if !r.peer.WasReset() {
 		t.Error("the peer got an end of file")
 	}
-	r.finish()
+	r.Finish()
 }
 
 // TestManyLenders holds that to tell many lenders at once costs each the same.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -53,7 +54,7 @@ func (s *census) handler() *conn.Funcs {
 func TestMaxConns(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		t.Run(network, func(t *testing.T) {
-			engines(t, reactor.Config{Loops: 3}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{Loops: 3}, func(t *testing.T, g *reactor.Group) {
 				const most, clients, each = 5, 60, 5
 				var s census
 				address := "127.0.0.1:0"
@@ -96,7 +97,7 @@ func TestMaxConns(t *testing.T) {
 // TestMaxConnsWaits holds that who comes past the limit waits, on whatever loop,
 // and is served as soon as somebody leaves; and that the loops sleep meanwhile.
 func TestMaxConnsWaits(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		const most, clients = 4, 12
 		l := listen(t, g, echo(), conn.Config{MaxConns: most})
 		all := make([]*net.TCPConn, clients)
@@ -140,7 +141,7 @@ func TestMaxConnsWaits(t *testing.T) {
 // TestConnLimit shares a limit between listeners, and pauses one
 // of them while it waits for a place: it goes to the other.
 func TestConnLimit(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		limit, err := conn.NewConnLimit(2)
 		if err != nil || limit.Most() != 2 || limit.Used() != 0 {
 			t.Fatal(limit, err)
@@ -192,7 +193,7 @@ func TestConnLimit(t *testing.T) {
 // TestMaxConnsWithoutDescriptors runs out of descriptors below the limit: a place
 // is not lost by an accept that fails, nor by a handler that panics.
 func TestMaxConnsWithoutDescriptors(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		h := echo()
 		h.Open = func(*conn.Conn) { panic("in OnOpen") }
 		l := listen(t, g, h, conn.Config{MaxConns: 3})
@@ -228,7 +229,7 @@ func TestMaxConnsWithoutDescriptors(t *testing.T) {
 // however fast it is paused and resumed.
 func TestPause(t *testing.T) {
 	for _, cfg := range []conn.Config{{}, {MaxConns: 100}} {
-		engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+		looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 			l := listen(t, g, echo(), cfg)
 			before := dial(t, l)
 			defer before.Close()
@@ -289,7 +290,7 @@ func settle(g *reactor.Group) {
 
 // TestListeners adds and removes listeners of one group while others serve.
 func TestListeners(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		stays := listen(t, g, echo(), conn.Config{})
 		c := dial(t, stays)
 		defer c.Close()
@@ -325,7 +326,7 @@ func TestListeners(t *testing.T) {
 // TestListenFromInside adds a listener from a goroutine of a handler, and closes
 // it on the loop.
 func TestListenFromInside(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		inner := make(chan *conn.Listener, 1)
 		outer := listen(t, g, &conn.Funcs{Open: func(*conn.Conn) {
 			go func() { inner <- listen(t, g, echo(), conn.Config{}) }()
@@ -349,7 +350,7 @@ func TestListenFromInside(t *testing.T) {
 // TestV6Only holds who is served by an address of all families, and by one of
 // IPv6 alone.
 func TestV6Only(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		for _, tc := range []struct {
 			network, address string
 			only, v4         bool
@@ -382,7 +383,7 @@ func TestV6Only(t *testing.T) {
 
 // TestKeepAlive holds that the options are on what a listener accepts.
 func TestKeepAlive(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		got := make(chan [5]int, 1)
 		h := &conn.Funcs{Open: func(c *conn.Conn) {
 			got <- options(t, c)
@@ -439,7 +440,7 @@ func TestDyingListener(t *testing.T) {
 	if kind := os.Getenv(dyingEnv); kind != "" {
 		serveUntilKilled(t, kind)
 	}
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for range 3 {
 			cmd := exec.Command(os.Args[0], "-test.run=^TestDyingListener$")
 			cmd.Env = append(os.Environ(), dyingEnv+"="+g.Info().Engine)

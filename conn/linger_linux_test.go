@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -18,7 +19,7 @@ import (
 func TestSlowReaderBehindClose(t *testing.T) {
 	const size = 400 << 10
 	timeout := testutil.Timeout(500 * time.Millisecond)
-	engines(t, reactor.Config{Loops: 1}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 1}, func(t *testing.T, g *reactor.Group) {
 		ended := make(chan error, 1)
 		h := &conn.Funcs{
 			Open: func(c *conn.Conn) {
@@ -66,7 +67,7 @@ func TestSlowReaderBehindClose(t *testing.T) {
 func TestSlowReaderBehindEOF(t *testing.T) {
 	const size = 4 << 20
 	timeout := testutil.Timeout(300 * time.Millisecond)
-	engines(t, reactor.Config{Loops: 1}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 1}, func(t *testing.T, g *reactor.Group) {
 		ended := make(chan error, 1)
 		h := &conn.Funcs{
 			Open:  func(c *conn.Conn) { _, _ = c.Write(make([]byte, size)) },

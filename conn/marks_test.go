@@ -146,11 +146,11 @@ func TestStuckIsNotAskedAgain(t *testing.T) {
 	if n := r.calls.tries; n > 1 {
 		t.Errorf("the kernel was asked %d times, want once", n)
 	}
-	r.turn()
+	r.Turn()
 	r.calls.tries, r.calls.sends = 0, 0
 	for range 100 {
 		_ = r.write(10)
-		r.turn()
+		r.Turn()
 	}
 	if a, b := r.calls.tries, r.calls.sends; a+b > 0 {
 		t.Errorf("%d offers and %d sends to a peer that is stuck", a, b)
@@ -192,7 +192,7 @@ func TestFullIsLatched(t *testing.T) {
 	for range 5 {
 		r.read(50)
 		_ = r.write(50)
-		r.turn()
+		r.Turn()
 	}
 	r.wantLog("full")
 	r.read(60)
@@ -227,7 +227,7 @@ func TestSetMarks(t *testing.T) {
 			r := newRig(t, 64, marks(100, 10, 200), nil)
 			r.stuff()
 			_ = r.write(tc.pending)
-			r.turn()
+			r.Turn()
 			before := len(r.log)
 			if err := r.c.SetMarks(tc.marks); err != nil {
 				t.Fatal(err)
@@ -457,9 +457,9 @@ func TestSendBytesDone(t *testing.T) {
 		{"closed", 1, func(r *rig) { r.c.Close(); r.peer.AutoRead(true) }},
 		{"aborted", 1, func(r *rig) { r.c.Abort() }},
 		{"reset", 1, func(r *rig) { r.peer.Reset() }},
-		{"close timeout", 1, func(r *rig) { r.c.Close(); r.turn(); r.now += 2 * time.Hour }},
+		{"close timeout", 1, func(r *rig) { r.c.Close(); r.Turn(); r.Now += 2 * time.Hour }},
 		{"panic", 1, func(r *rig) { r.do(func(*conn.Conn) { panic("handler") }) }},
-		{"shutdown", 1, func(r *rig) { r.c.Stop(r.loop, true) }},
+		{"shutdown", 1, func(r *rig) { r.c.Stop(r.Loop, true) }},
 		{"rejected", 0, nil},
 		{"after close", 0, nil},
 	} {
@@ -488,8 +488,8 @@ func TestSendBytesDone(t *testing.T) {
 			if r.isClosed() || tc.name == "flushed" || tc.want == 0 {
 				r.gone()
 			} else {
-				r.settle("close", r.isClosed)
-				r.finish()
+				r.Settle("close", r.isClosed)
+				r.Finish()
 			}
 			if dones != tc.want {
 				t.Errorf("done ran %d times, want %d", dones, tc.want)
@@ -504,7 +504,7 @@ func TestSendBytesOfNothing(t *testing.T) {
 	if s := r.c.SendBytes(nil, func() { dones++ }); s != conn.Queued || dones != 0 {
 		t.Errorf("answered %v, done ran %d times inside", s, dones)
 	}
-	r.turn()
+	r.Turn()
 	if dones != 1 {
 		t.Errorf("done ran %d times", dones)
 	}
@@ -544,7 +544,7 @@ func TestSharedIsGivenBack(t *testing.T) {
 					t.Error("the payload is still reachable")
 				}
 				if r.isClosed() {
-					r.finish()
+					r.Finish()
 				} else {
 					r.gone()
 				}
@@ -572,7 +572,7 @@ func TestDrainAlways(t *testing.T) {
 		for r.c.Pending() > 0 {
 			r.read(min(r.peer.Waiting(), 50))
 		}
-		r.turn()
+		r.Turn()
 		r.peer.ReadAll()
 	}
 	r.wantLog("drain drain drain")
@@ -582,7 +582,7 @@ func TestDrainAlways(t *testing.T) {
 	for r.c.Pending() > 0 {
 		r.read(r.peer.Waiting())
 	}
-	r.turn()
+	r.Turn()
 	r.wantLog("drain drain drain full drain")
 	r.gone()
 }
@@ -602,12 +602,12 @@ func TestCloseSlow(t *testing.T) {
 			if r.isClosed() {
 				t.Error("OnClose inside a send")
 			}
-			r.settle("close", r.isClosed)
+			r.Settle("close", r.isClosed)
 			r.wantReason(conn.SlowPeer, 200)
 			if !errors.Is(r.err, conn.ErrSendBufferFull) {
 				t.Errorf("%v does not wrap ErrSendBufferFull", r.err)
 			}
-			r.finish()
+			r.Finish()
 		})
 	}
 }
@@ -619,13 +619,13 @@ func TestPendingCountsAll(t *testing.T) {
 	r.stuff()
 	ref := r.c.Ref()
 	_ = r.write(100)
-	r.turn() // In flight, waiting for room.
+	r.Turn() // In flight, waiting for room.
 	_ = r.write(20)
 	ref.Write(make([]byte, 3))
 	if a, b := r.c.Pending(), ref.Pending(); a != 123 || b != 123 {
 		t.Errorf("%d pending, by the Ref %d, want 123", a, b)
 	}
-	r.turn()
+	r.Turn()
 	if got := r.c.Pending(); got != 123 {
 		t.Errorf("%d pending behind the mailbox", got)
 	}
@@ -645,7 +645,7 @@ func TestAfterClose(t *testing.T) {
 			ref := r.c.Ref()
 			r.c.Close()
 			if when == "closed" {
-				r.settle("close", r.isClosed)
+				r.Settle("close", r.isClosed)
 			}
 			for i, m := range methods {
 				if s := m.send(r, 5); s != conn.Closed {
@@ -681,14 +681,14 @@ func TestPromptForTheRest(t *testing.T) {
 	for range 100 { // More pieces than one operation has.
 		r.c.SendShared(shared)
 	}
-	r.turn()
+	r.Turn()
 	if r.calls.sends != 1 || r.calls.last.Flags&aio.Prompt == 0 {
 		t.Errorf("%d sends, the last with %v: nobody waits for it, and bytes wait behind it", r.calls.sends, r.calls.last.Flags)
 	}
 	r.turns(3)
 	r.calls.sends = 0
 	r.c.SendShared(shared)
-	r.turn()
+	r.Turn()
 	if r.calls.sends != 1 || r.calls.last.Flags&aio.Prompt != 0 {
 		t.Errorf("%d sends, the last with %v: nothing is behind it", r.calls.sends, r.calls.last.Flags)
 	}
@@ -716,7 +716,7 @@ func TestSparseBlocks(t *testing.T) {
 		r := newRig(t, 64, marks(1<<30, 0, 1<<30), nil)
 		r.stuff()
 		for range 64 {
-			b := r.bulk.Get()
+			b := r.Bulk.Get()
 			b.Extend(n)
 			if s := r.c.Send(&b); s != conn.Queued {
 				t.Fatal(s)
@@ -724,7 +724,7 @@ func TestSparseBlocks(t *testing.T) {
 		}
 		r.turns(4)
 		pending := 64 * n
-		held := r.bulk.InUse()*reactor.BulkBlock + r.small.InUse()*reactor.SmallBlock
+		held := r.Bulk.InUse()*reactor.BulkBlock + r.Small.InUse()*reactor.SmallBlock
 		if most := 2*pending + 2*reactor.BulkBlock; held > most {
 			t.Errorf("%d messages of %d bytes wait in %d bytes of blocks, at most %d", 64, n, held, most)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/invariants"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -60,7 +61,7 @@ func TestStalledReaders(t *testing.T) {
 		{"echo", high + 2*window + 3*block + 32*reactor.SmallBlock, nil}, // And what had come before the pause.
 	} {
 		t.Run(name("%s", tc.name), func(t *testing.T) {
-			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				stalled := stalled
 				if tc.feed == nil {
 					stalled /= 4 // Each peer is filled by hand, which takes a while.
@@ -154,7 +155,7 @@ func rss(t *testing.T) int {
 
 // TestSharedFanOut holds that one payload for many costs its bytes once.
 func TestSharedFanOut(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		payload := buf.NewShared(make([]byte, 1<<20))
 		var opened atomic.Int64
 		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) {

@@ -17,6 +17,7 @@ import (
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/invariants"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -94,7 +95,7 @@ func TestPacketEcho(t *testing.T) {
 		{"udp", ":0", "udp", []string{"::1", "127.0.0.1", "127.0.0.3"}},
 	} {
 		t.Run(name("%s %s", tc.network, tc.bind), func(t *testing.T) {
-			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				var sources atomic.Pointer[conn.Source]
 				h := packetEcho()
 				h.Packet = func(p *conn.PacketConn, in *buf.Buf, from conn.Source) {
@@ -124,7 +125,7 @@ func TestPacketEcho(t *testing.T) {
 
 // TestPacketTooLong holds the longest payload of each family.
 func TestPacketTooLong(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		type answer struct{ at, past, send conn.Status }
 		for _, host := range []string{"127.0.0.1", "::1"} {
 			most := conn.MaxPacket4
@@ -160,7 +161,7 @@ func TestPacketTooLong(t *testing.T) {
 func TestPacketTruncated(t *testing.T) {
 	for _, most := range []int{100, reactor.SmallBlock, 5000} {
 		t.Run(fmt.Sprint(most), func(t *testing.T) {
-			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				l := listenPacket(t, g, "udp", "127.0.0.1:0", &conn.PacketFuncs{
 					Packet: func(p *conn.PacketConn, in *buf.Buf, from conn.Source) {
 						p.Write(from, fmt.Appendf(nil, "%d %d", in.Len(), p.Cut()))
@@ -186,7 +187,7 @@ func TestPacketThousandPeers(t *testing.T) {
 	if invariants.Enabled || testing.Short() {
 		peers = 300
 	}
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		l := listenPacket(t, g, "udp", "127.0.0.1:0", packetEcho(), conn.PacketConfig{RecvBuffer: 4 << 20})
 		to := &unix.SockaddrInet4{Port: int(l.Addr().Port()), Addr: [4]byte{127, 0, 0, 1}}
 		fds := make([]int, peers)
@@ -223,7 +224,7 @@ func TestPacketThousandPeers(t *testing.T) {
 // TestPacketOneLoopAPeer holds that all datagrams of a peer come to one loop,
 // and that several loops have their share.
 func TestPacketOneLoopAPeer(t *testing.T) {
-	engines(t, reactor.Config{Loops: 4}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 4}, func(t *testing.T, g *reactor.Group) {
 		l := listenPacket(t, g, "udp", "127.0.0.1:0", &conn.PacketFuncs{
 			Packet: func(p *conn.PacketConn, in *buf.Buf, from conn.Source) {
 				p.Write(from, []byte{byte(p.Loop().ID())})
@@ -252,7 +253,7 @@ func TestPacketOneLoopAPeer(t *testing.T) {
 // TestPacketCloseFreesOnlyItself is workerman's defect 9: to close what stood for
 // one peer closed the socket that served all.
 func TestPacketCloseFreesOnlyItself(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		l := listenPacket(t, g, "udp", "127.0.0.1:0", packetEcho(), conn.PacketConfig{})
 		other := listenPacket(t, g, "udp", "127.0.0.1:0", packetEcho(), conn.PacketConfig{})
 		stays := udpClient(t, "udp", l.Addr().String())
@@ -285,7 +286,7 @@ func TestPacketCloseFreesOnlyItself(t *testing.T) {
 // TestPacketRefused holds that a connected socket hears that nobody listens, and
 // lives on to reach who does later.
 func TestPacketRefused(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		free, err := net.ListenPacket("udp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -361,7 +362,7 @@ func drainPackets(fd int) (n int) {
 // TestPacketMarks fills the queue of a socket whose peer does not read: the marks
 // answer as those of a stream do, and each Full has its Drain.
 func TestPacketMarks(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		const cost = conn.PacketCost + 100
 		var events atomic.Value
 		events.Store("")
@@ -420,7 +421,7 @@ func TestPacketMarks(t *testing.T) {
 
 // TestPacketEmptyFlood holds that datagrams without a byte are bounded too.
 func TestPacketEmptyFlood(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		p, _ := packetPair(t, g, &conn.PacketFuncs{}, conn.PacketConfig{HighWater: 1000 * conn.PacketCost})
 		onLoop(t, g, func(*reactor.Loop) {
 			taken := 0
@@ -442,7 +443,7 @@ func TestPacketCloseFlushes(t *testing.T) {
 	const sent = 2000
 	for _, reads := range []bool{true, false} {
 		t.Run(fmt.Sprint(reads), func(t *testing.T) {
-			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				ends := make(chan error, 1)
 				cfg := conn.PacketConfig{CloseTimeout: testutil.Timeout(20 * time.Second)}
 				if !reads {
@@ -484,7 +485,7 @@ func TestPacketCloseFlushes(t *testing.T) {
 // TestPacketPanic holds that a handler that panics costs its datagram, and not
 // the service, nor the datagrams behind it.
 func TestPacketPanic(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		l := listenPacket(t, g, "udp", "127.0.0.1:0", &conn.PacketFuncs{
 			Packet: func(p *conn.PacketConn, in *buf.Buf, from conn.Source) {
 				if string(in.Bytes()) == "bad" {
@@ -515,7 +516,7 @@ func TestPacketPanic(t *testing.T) {
 // TestPacketDropped holds that what the kernel drops, because nobody receives, is
 // counted.
 func TestPacketDropped(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var got atomic.Uint64
 		l := listenPacket(t, g, "udp", "127.0.0.1:0", &conn.PacketFuncs{
 			Packet: func(*conn.PacketConn, *buf.Buf, conn.Source) { got.Add(1) },
@@ -538,7 +539,7 @@ func TestPacketDropped(t *testing.T) {
 // TestPacketRef has goroutines send through a PacketRef while others close it:
 // what is admitted is sent or counted, in the order of each goroutine.
 func TestPacketRef(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		const senders, each = 4, 2000
 		var refused atomic.Int64
 		h := &conn.PacketFuncs{Error: func(_ *conn.PacketConn, err error) {
@@ -606,7 +607,7 @@ func TestPacketRef(t *testing.T) {
 
 // TestPacketShutdown holds that the end of a group ends its sockets.
 func TestPacketShutdown(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		var closes atomic.Int64
 		h := &conn.PacketFuncs{Close: func(_ *conn.PacketConn, err error) {
 			if closes.Add(1); err != nil {
@@ -633,7 +634,7 @@ func TestPacketAllocs(t *testing.T) {
 	}
 	for _, bind := range []string{"127.0.0.1:0", "0.0.0.0:0", "[::]:0"} {
 		t.Run(name("%s", bind), func(t *testing.T) {
-			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				l := listenPacket(t, g, "udp", bind, packetEcho(), conn.PacketConfig{})
 				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 				if err != nil {
@@ -646,7 +647,7 @@ func TestPacketAllocs(t *testing.T) {
 					t.Fatal(err)
 				}
 				data, answer := []byte("ping"), make([]byte, 4)
-				n := mallocs(4000, func() {
+				n := testutil.Mallocs(4000, func() {
 					for range 4 {
 						if _, err := unix.Write(fd, data); err != nil {
 							t.Fatal(err)
@@ -669,7 +670,7 @@ func TestPacketAllocs(t *testing.T) {
 // TestPacketNotSent holds that what the kernel does not send is told, counted and
 // not in the way of what is behind it.
 func TestPacketNotSent(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		failures := make(chan error, 10)
 		l := listenPacket(t, g, "udp4", "127.0.0.1:0", &conn.PacketFuncs{
 			Packet: func(p *conn.PacketConn, in *buf.Buf, from conn.Source) {
@@ -705,7 +706,7 @@ func TestPacketZone(t *testing.T) {
 			}
 		}
 	}
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var source atomic.Pointer[conn.Source]
 		h := packetEcho()
 		h.Packet = func(p *conn.PacketConn, in *buf.Buf, from conn.Source) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/reactor"
 )
 
@@ -15,7 +16,7 @@ import (
 // the loop and by a PacketRef, and holds that each is counted off once: when it is
 // sent, and at the end.
 func TestPacketBudget(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		const size = 64 << 10
 		for _, byRef := range []bool{false, true} {
 			b := conn.NewBudget(size, conn.BudgetReject)
@@ -67,7 +68,7 @@ func TestPacketBudget(t *testing.T) {
 // TestPacketRefTooLong holds that a PacketRef of a connected socket knows how much a
 // datagram to its peer can carry, as the socket does.
 func TestPacketRefTooLong(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		l := listenPacket(t, g, "udp4", "127.0.0.1:0", packetEcho(), conn.PacketConfig{})
 		r, err := (&conn.Dialer{}).DialPacketContext(context.Background(), g.Loop(0), "udp", l.Addr().String(), &conn.PacketFuncs{})
 		if err != nil {
@@ -85,7 +86,7 @@ func TestPacketRefTooLong(t *testing.T) {
 
 // TestListenPacketEnded holds that who is told an error gets no listener.
 func TestListenPacketEnded(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		_ = g.Close()
 		if l, err := conn.ListenPacket(g, "udp", "127.0.0.1:0", packetEcho(), conn.PacketConfig{}); l != nil || !errors.Is(err, reactor.ErrEnded) {
 			t.Errorf("%v, %v", l, err)
@@ -97,7 +98,7 @@ func TestListenPacketEnded(t *testing.T) {
 // what fails in each OnError: for each there is a turn of its own, in which others
 // have theirs.
 func TestPacketTurnEnds(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		peer := listenPacket(t, g, "udp4", "127.0.0.1:0", &conn.PacketFuncs{}, conn.PacketConfig{})
 		for _, low := range []int{0, 9000} {
 			var drains, failures, waits int

@@ -10,6 +10,7 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/reactor"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestDialPacket(t *testing.T) {
 	for _, closes := range []bool{false, true} {
 		t.Run(fmt.Sprint(closes), func(t *testing.T) {
-			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				froms := make(chan conn.Source, 10)
 				l := listenPacket(t, g, "udp", ":0", &conn.PacketFuncs{Packet: func(p *conn.PacketConn, in *buf.Buf, from conn.Source) {
 					froms <- from
@@ -88,7 +89,7 @@ func TestDialPacket(t *testing.T) {
 
 // TestDialPacketCancelled gives a socket up while its name is looked up.
 func TestDialPacketCancelled(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		never := resolver(func(ctx context.Context, _, _ string) ([]netip.Addr, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()

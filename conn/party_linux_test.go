@@ -8,6 +8,7 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/reactor"
 )
 
@@ -17,7 +18,7 @@ func TestBlame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for what, open := range map[string]func(l *reactor.Loop, ended chan string, last *func()){
 			"New": func(l *reactor.Loop, ended chan string, last *func()) {
 				fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -74,7 +75,7 @@ func TestNewWhileEnding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -34,7 +35,7 @@ type piped struct {
 func pipes(t *testing.T, cfg conn.Config, test func(t *testing.T, g *reactor.Group, p *piped)) {
 	for _, loops := range []int{1, 2} {
 		t.Run(fmt.Sprintf("loops=%d", loops), func(t *testing.T) {
-			engines(t, reactor.Config{Loops: loops}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{Loops: loops}, func(t *testing.T, g *reactor.Group) {
 				p := &piped{endA: make(chan error, 1), endB: make(chan error, 1)}
 				var there, here chan conn.Ref = make(chan conn.Ref, 1), make(chan conn.Ref, 1)
 				p.b = attach(t, g.Loop(loops-1), &conn.Funcs{
@@ -273,7 +274,7 @@ func TestPipeHalfClose(t *testing.T) {
 
 // TestPipeBetweenLoops holds what PipeRef says of ends that are gone or taken.
 func TestPipeBetweenLoops(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		ends := make(chan error, 8)
 		refs := make(chan conn.Ref, 8)
 		h := &conn.Funcs{Open: func(c *conn.Conn) { refs <- c.Ref() }, Close: func(_ *conn.Conn, err error) { ends <- err }}
@@ -302,7 +303,7 @@ func TestPipeBetweenLoops(t *testing.T) {
 func TestPipeDial(t *testing.T) {
 	for _, reconnect := range []*conn.Reconnect{nil, {Keep: true}} {
 		t.Run(fmt.Sprintf("reconnect=%v", reconnect != nil), func(t *testing.T) {
-			engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				server, err := net.Listen("tcp", "127.0.0.1:0")
 				if err != nil {
 					t.Fatal(err)
@@ -377,7 +378,7 @@ func TestPipeDial(t *testing.T) {
 func TestSendFromBeforeConnected(t *testing.T) {
 	data := noise(22, 1<<20)
 	file := tempFile(t, data)
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		server, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -412,7 +413,7 @@ func TestSendFromBeforeConnected(t *testing.T) {
 // whatever concerns either end: a send among it, a pause of its source, an Unpipe.
 func TestPipeSplice(t *testing.T) {
 	const flood, mark = 0x11, 0x99
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var heard atomic.Int64
 		opened := make(chan conn.Ref, 2)
 		pipe := make(chan *conn.Piping, 1)
@@ -535,7 +536,7 @@ func TestPipeHearsReset(t *testing.T) {
 // TestPipeToItself echoes a flood, also by splice.
 func TestPipeToItself(t *testing.T) {
 	data := noise(23, 8<<20)
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		ended := make(chan error, 1)
 		far := attach(t, g.Loop(0), &conn.Funcs{
 			Open: func(c *conn.Conn) {

@@ -11,6 +11,7 @@ import (
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 )
 
 // newPipe returns two connections in one world with a pipe between them.
@@ -27,17 +28,17 @@ func newPipe(t *testing.T, window int, cfg conn.Config, with func(r *rig), how c
 
 // feed has the peer of r send p, and what becomes of that.
 func (r *rig) feed(p []byte) {
-	r.t.Helper()
+	r.T.Helper()
 	r.peer.Feed(p)
-	r.settle("received", func() bool { return r.peer.Unreceived() == 0 || r.c.ReadPaused() })
+	r.Settle("received", func() bool { return r.peer.Unreceived() == 0 || r.c.ReadPaused() })
 	r.turns(2)
 }
 
 // bothGone waits for the end of both and checks that nothing is left.
 func bothGone(a, b *rig) {
-	a.t.Helper()
-	a.settle("both closed", func() bool { return a.isClosed() && b.isClosed() })
-	a.finish()
+	a.T.Helper()
+	a.Settle("both closed", func() bool { return a.isClosed() && b.isClosed() })
+	a.Finish()
 }
 
 // TestPipe holds the ordinary life of a pipe: bytes both ways, half-close in
@@ -51,7 +52,7 @@ func TestPipe(t *testing.T) {
 		t.Fatal("not what was sent")
 	}
 	a.peer.CloseWrite()
-	b.settle("FIN", b.peer.EOF)
+	b.Settle("FIN", b.peer.EOF)
 	if a.peer.EOF() || a.isClosed() || b.isClosed() {
 		t.Fatal("one end of file ended both directions")
 	}
@@ -60,7 +61,7 @@ func TestPipe(t *testing.T) {
 		t.Fatalf("got %q behind the half-close", got)
 	}
 	b.peer.CloseWrite()
-	a.settle("FIN", a.peer.EOF)
+	a.Settle("FIN", a.peer.EOF)
 	bothGone(a, b)
 	for _, r := range []*rig{a, b} {
 		if r.err != io.EOF || len(r.got) > 0 {
@@ -96,7 +97,7 @@ func TestPipeFlow(t *testing.T) {
 		most := 0
 		for len(b.peer.Received()) < len(data) {
 			_, _ = b.peer.Read(make([]byte, 1000))
-			b.turn()
+			b.Turn()
 			most = max(most, b.c.Stats().PendingMax)
 		}
 		if !bytes.Equal(b.peer.Received(), data) {
@@ -108,11 +109,11 @@ func TestPipeFlow(t *testing.T) {
 		for i := range 5000 {
 			a.peer.Feed(data[i : i+1])
 			if i%7 == 0 {
-				a.turn()
+				a.Turn()
 			}
 		}
-		a.settle("small", func() bool { return a.peer.Unreceived() == 0 })
-		if n := a.small.InUse() + 16*a.bulk.InUse(); n > 40 {
+		a.Settle("small", func() bool { return a.peer.Unreceived() == 0 })
+		if n := a.Small.InUse() + 16*a.Bulk.InUse(); n > 40 {
 			t.Errorf("%d blocks for 5000 bytes", n)
 		}
 		a.c.Abort()
@@ -164,7 +165,7 @@ func TestPipeEnds(t *testing.T) {
 			a.peer.AutoRead(true)
 			b.peer.AutoRead(true)
 			tc.end(a, b)
-			a.settle("both closed", func() bool { return a.isClosed() && b.isClosed() })
+			a.Settle("both closed", func() bool { return a.isClosed() && b.isClosed() })
 			for r, want := range map[*rig]conn.Reason{a: tc.ra, b: tc.rb} {
 				var ce *conn.CloseError
 				switch ok := errors.As(r.err, &ce); {
@@ -179,7 +180,7 @@ func TestPipeEnds(t *testing.T) {
 			if b.peer.WasReset() != tc.reset {
 				t.Errorf("peer of b reset: %v", b.peer.WasReset())
 			}
-			a.finish()
+			a.Finish()
 		})
 	}
 }
@@ -196,8 +197,8 @@ func TestPipeSlowEnd(t *testing.T) {
 	a.peer.CloseWrite()
 	for !b.peer.EOF() && !b.isClosed() {
 		_, _ = b.peer.Read(make([]byte, 1000))
-		b.now += 300 * time.Millisecond
-		b.turn()
+		b.Now += 300 * time.Millisecond
+		b.Turn()
 	}
 	if !bytes.Equal(b.peer.Received(), data) {
 		t.Fatalf("the peer has %d bytes, closed with %v", len(b.peer.Received()), b.err)
@@ -205,8 +206,8 @@ func TestPipeSlowEnd(t *testing.T) {
 	b.feed(data)
 	b.peer.CloseWrite()
 	for range 30 {
-		b.now += 300 * time.Millisecond
-		b.turn()
+		b.Now += 300 * time.Millisecond
+		b.Turn()
 	}
 	var ce *conn.CloseError
 	if !errors.As(a.err, &ce) || ce.Reason != conn.WriteTimeout {
@@ -252,17 +253,17 @@ func TestPipeBeside(t *testing.T) {
 	// A full sink holds its source; unpiped, the source is the handler's.
 	b.window = 1 << 20
 	b.peer.Feed(bytes.Repeat([]byte("x"), 3<<20))
-	a.settle("paused", b.c.ReadPaused)
+	a.Settle("paused", b.c.ReadPaused)
 	p.Unpipe()
 	p.Unpipe()
 	a.feed([]byte("mine"))
-	b.settle("received", func() bool { return b.peer.Unreceived() == 0 })
+	b.Settle("received", func() bool { return b.peer.Unreceived() == 0 })
 	b.turns(5)
 	if _, ba := p.Bytes(); heard != "mine" || uint64(len(b.got))+ba != 3<<20 {
 		t.Fatalf("heard %q, %d bytes forwarded, %d heard of %d", heard, ba, len(b.got), 3<<20)
 	}
 	a.c.Abort()
-	a.settle("close", a.isClosed)
+	a.Settle("close", a.isClosed)
 	if b.turns(3); b.isClosed() {
 		t.Error("the end of one is the end of the other after Unpipe")
 	}
@@ -279,7 +280,7 @@ func TestPipeOneWay(t *testing.T) {
 		t.Fatalf("b has heard %q", b.got)
 	}
 	a.peer.CloseWrite()
-	b.settle("FIN", b.peer.EOF)
+	b.Settle("FIN", b.peer.EOF)
 	if a.count("eof") != 1 {
 		t.Error("no OnEOF")
 	}
@@ -301,11 +302,11 @@ func TestPipeOneWay(t *testing.T) {
 	e.turns(100)
 	e.peer.CloseWrite()
 	e.peer.AutoRead(true)
-	e.settle("close", e.isClosed)
+	e.Settle("close", e.isClosed)
 	if !bytes.Equal(e.peer.Received(), data) || e.err != io.EOF {
 		t.Errorf("%d bytes of %d came back, closed with %v", len(e.peer.Received()), len(data), e.err)
 	}
-	e.finish()
+	e.Finish()
 }
 
 // TestPipeLate holds that a pipe over ends that have ended is refused, or carries
@@ -318,13 +319,13 @@ func TestPipeLate(t *testing.T) {
 	a.turns(3)
 	a.peer.Feed([]byte("before"))
 	b.peer.CloseWrite()
-	b.settle("eof", func() bool { return b.count("eof") == 1 })
+	b.Settle("eof", func() bool { return b.count("eof") == 1 })
 	if _, err := conn.Pipe(a.c, b.c, conn.PipeConfig{}); err != nil {
 		t.Fatal(err)
 	}
-	a.settle("FIN", a.peer.EOF)
+	a.Settle("FIN", a.peer.EOF)
 	a.c.ResumeRead()
-	a.settle("bytes", func() bool { return string(b.peer.ReadAll()) == "before" })
+	a.Settle("bytes", func() bool { return string(b.peer.ReadAll()) == "before" })
 	a.peer.CloseWrite()
 	bothGone(a, b)
 	if _, err := conn.Pipe(a.c, b.c, conn.PipeConfig{}); err != conn.ErrClosed {
@@ -348,7 +349,7 @@ func TestPipeBesideUsedBudget(t *testing.T) {
 	a.peer.Feed(data)
 	for i := 0; len(b.peer.Received()) < len(data); i++ {
 		_, _ = b.peer.Read(make([]byte, 1000))
-		if b.turn(); i > 10_000 {
+		if b.Turn(); i > 10_000 {
 			t.Fatalf("stopped with %d bytes of %d", len(b.peer.Received()), len(data))
 		}
 	}
@@ -357,8 +358,8 @@ func TestPipeBesideUsedBudget(t *testing.T) {
 	}
 	hog.c.Abort()
 	a.c.Abort()
-	a.settle("closed", func() bool { return hog.isClosed() && a.isClosed() && b.isClosed() })
-	a.finish()
+	a.Settle("closed", func() bool { return hog.isClosed() && a.isClosed() && b.isClosed() })
+	a.Finish()
 }
 
 // TestSimPipe forwards both ways between peers that talk, read now and then and
@@ -366,24 +367,24 @@ func TestPipeBesideUsedBudget(t *testing.T) {
 // arrives, in order. With resets what arrived is what was sent, up to somewhere.
 // Half of them are between two loops.
 func TestSimPipe(t *testing.T) {
-	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		faults := aiotest.Faults()
 		if seed%3 == 0 {
 			faults.Reset = 0.003
 		}
 		w := newWorld(t, seed, faults)
 		worlds := []*world{w, w}
-		turn := w.turn
+		turn := w.Turn
 		if seed%2 == 0 {
 			worlds[1] = newWorld(t, seed+1, faults)
-			turn = func() { w.turn(); worlds[1].turn() }
+			turn = func() { w.Turn(); worlds[1].Turn() }
 		}
 		var parties [2]*party
 		var peers [2]*aiotest.Peer
 		for i, w := range worlds {
-			fd, peer := w.fake.Open()
+			fd, peer := w.Fake.Open()
 			parties[i], peers[i] = &party{w: w}, peer
-			conn.New(w.loop, int(fd), parties[i], w.config())
+			conn.New(w.Loop, int(fd), parties[i], w.config())
 		}
 		if _, err := conn.PipeRef(parties[0].c, parties[1].c.Ref(), conn.PipeConfig{}); err != nil {
 			t.Fatal(err)
@@ -394,18 +395,18 @@ func TestSimPipe(t *testing.T) {
 		var ended [2]bool
 		for range 80 {
 			for i, peer := range peers {
-				if !ended[i] && w.rng.IntN(3) == 0 {
-					data := noise(w.rng.IntN(1000), 1+w.rng.IntN(w.rng.IntN(20_000)+1))
+				if !ended[i] && w.Rand.IntN(3) == 0 {
+					data := noise(w.Rand.IntN(1000), 1+w.Rand.IntN(w.Rand.IntN(20_000)+1))
 					for j := range data {
 						data[j] &= 127
 					}
 					sent[i] = append(sent[i], data...)
 					peer.Feed(data)
 				}
-				if w.rng.IntN(3) == 0 {
-					_, _ = peer.Read(make([]byte, 1+w.rng.IntN(20_000)))
+				if w.Rand.IntN(3) == 0 {
+					_, _ = peer.Read(make([]byte, 1+w.Rand.IntN(20_000)))
 				}
-				if !ended[i] && w.rng.IntN(60) == 0 {
+				if !ended[i] && w.Rand.IntN(60) == 0 {
 					ended[i] = true
 					peer.CloseWrite()
 				}
@@ -419,7 +420,7 @@ func TestSimPipe(t *testing.T) {
 				peer.CloseWrite()
 			}
 		}
-		w.settle("close", func() bool {
+		w.Settle("close", func() bool {
 			turn()
 			return parties[0].closes == 1 && parties[1].closes == 1
 		})
@@ -443,8 +444,8 @@ func TestSimPipe(t *testing.T) {
 				t.Fatalf("peer %d has %d bytes, %d were sent; closed with %v and %v", i, len(got), len(sent[1-i]), parties[0].closeErr, parties[1].closeErr)
 			}
 		}
-		if w.finish(); worlds[1] != w {
-			worlds[1].finish()
+		if w.Finish(); worlds[1] != w {
+			worlds[1].Finish()
 		}
 	})
 }
@@ -463,18 +464,18 @@ func TestUnpipeInside(t *testing.T) {
 		}
 		a.peer.Feed(noise(1, 30_000))
 		if abort {
-			a.settle("close", a.isClosed)
+			a.Settle("close", a.isClosed)
 			b.peer.AutoRead(true)
 			bothGone(a, b)
 			continue
 		}
-		a.settle("received", func() bool { return a.peer.Unreceived() == 0 })
+		a.Settle("received", func() bool { return a.peer.Unreceived() == 0 })
 		a.turns(3)
 		if ab, _ := p.Bytes(); a.c.ReadPaused() || int(ab)+len(a.got) != 30_000 {
 			t.Errorf("paused %v, %d bytes forwarded and %d heard of 30000", a.c.ReadPaused(), ab, len(a.got))
 		}
 		b.c.Abort()
-		b.settle("close", b.isClosed)
+		b.Settle("close", b.isClosed)
 		a.gone()
 	}
 }
@@ -486,21 +487,21 @@ func (p *party) meddle() int {
 	if p.closes > 0 {
 		return 0
 	}
-	switch w.rng.IntN(12) {
+	switch w.Rand.IntN(12) {
 	case 0:
 		c.PauseRead()
 	case 1, 2:
 		c.ResumeRead()
 	case 3:
-		high := 1 + w.rng.IntN(50_000)
-		_ = c.SetMarks(conn.Marks{High: high, Low: w.rng.IntN(high), Limit: high + w.rng.IntN(1000)})
+		high := 1 + w.Rand.IntN(50_000)
+		_ = c.SetMarks(conn.Marks{High: high, Low: w.Rand.IntN(high), Limit: high + w.Rand.IntN(1000)})
 	case 4:
-		data := bytes.Repeat([]byte{200}, 1+w.rng.IntN(3000))
+		data := bytes.Repeat([]byte{200}, 1+w.Rand.IntN(3000))
 		if p.send(func() conn.Status { _, err := c.Write(data); return statusOf(err) }) == conn.Queued {
 			return len(data)
 		}
 	case 5:
-		data := bytes.Repeat([]byte{201}, 1+w.rng.IntN(9000))
+		data := bytes.Repeat([]byte{201}, 1+w.Rand.IntN(9000))
 		if p.send(func() conn.Status { return c.SendFrom(bytes.NewReader(data), -1, nil) }) <= conn.Full {
 			return len(data)
 		}

@@ -98,7 +98,7 @@ func TestDropOldest(t *testing.T) {
 					}
 					r.turns(turns)
 				}
-				r.turn()
+				r.Turn()
 				s := r.c.Stats()
 				if s.Dropped != 80 || s.DroppedBytes != 80*50 || s.Rejected != 0 || r.c.Pending() != 1000 {
 					t.Errorf("%+v, %d pending", s, r.c.Pending())
@@ -125,7 +125,7 @@ func TestDropOldestOfAReader(t *testing.T) {
 		for k := range 19 { // The mailbox counts what it holds, up to its limit.
 			m.send(r.c, numbered(k, 100))
 			if m.ref && k%5 == 4 {
-				r.turn()
+				r.Turn()
 			}
 		}
 		r.turns(2)
@@ -228,7 +228,7 @@ func TestDropOldestTellsLenders(t *testing.T) {
 		} else {
 			r.c.Ref().SendBytes(numbered(k, 50), func() { told++ })
 		}
-		r.turn()
+		r.Turn()
 	}
 	if told != 30 {
 		t.Errorf("%d lenders were told, want 30", told)
@@ -236,7 +236,7 @@ func TestDropOldestTellsLenders(t *testing.T) {
 	r.c.Ref().SendBytes(numbered(50, 50), func() { told++ })
 	r.c.Ref().SendBytes(nil, func() { told++ })
 	r.c.Abort()
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	if told != 52 {
 		t.Errorf("%d lenders were told at the end, want 52", told)
 	}
@@ -244,7 +244,7 @@ func TestDropOldestTellsLenders(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	r.wantReason(conn.Aborted, int(51*50-r.c.Stats().DroppedBytes))
-	r.finish()
+	r.Finish()
 }
 
 // TestDropOldestInBudget holds that a feed makes room in its own queue when the
@@ -256,7 +256,7 @@ func TestDropOldestInBudget(t *testing.T) {
 		if _, err := p.c.Write(numbered(k, 100)); err != nil {
 			t.Fatalf("message %d: %v", k, err)
 		}
-		p.turn()
+		p.Turn()
 	}
 	if n := p.c.Pending(); n < 600 || n > 800 {
 		t.Errorf("%d bytes pending, want about the half of what is free", n)
@@ -347,7 +347,7 @@ func TestDropOldestBesideStreams(t *testing.T) {
 	}
 	r.peer.AutoRead(true)
 	r.turns(50)
-	r.settle("all sent", func() bool { return r.c.Pending() == 0 && dones == 2 })
+	r.Settle("all sent", func() bool { return r.c.Pending() == 0 && dones == 2 })
 	some(5)
 	r.gone()
 	got := r.peer.Received()[64:]
@@ -379,7 +379,7 @@ func TestDropOldestLeavesPipes(t *testing.T) {
 	}
 	for k := range 100 {
 		_, _ = to.c.Write(numbered(k, 50))
-		to.turn()
+		to.Turn()
 	}
 	if s := to.c.Stats(); s.Dropped < 80 {
 		t.Errorf("%+v", s)
@@ -389,8 +389,8 @@ func TestDropOldestLeavesPipes(t *testing.T) {
 	to.turns(50)
 	to.peer.CloseWrite()
 	from.peer.AutoRead(true)
-	to.settle("close", func() bool { return to.isClosed() && from.isClosed() })
-	to.finish()
+	to.Settle("close", func() bool { return to.isClosed() && from.isClosed() })
+	to.Finish()
 	if n := bytes.Count(to.peer.Received(), []byte{0xff}); n < len(data) {
 		t.Errorf("%d bytes of the stream arrived, want %d", n, len(data))
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 )
 
 // again is a rig with a policy, without jitter, that notes what OnRetry is told.
@@ -33,7 +34,7 @@ func newAgain(t *testing.T, policy conn.Reconnect, cfg conn.Config, with func(a 
 	}
 	h := a.handler()
 	h.Retry = func(_ *conn.Conn, r conn.Retry) { a.note("retry"); a.told = append(a.told, r) }
-	c, err := d.Dial(a.loop, "tcp", "192.0.2.1:7", h)
+	c, err := d.Dial(a.Loop, "tcp", "192.0.2.1:7", h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,23 +44,23 @@ func newAgain(t *testing.T, policy conn.Reconnect, cfg conn.Config, with func(a 
 
 // accept lets the next attempt succeed.
 func (a *again) accept() *aiotest.Peer {
-	a.t.Helper()
-	a.settle("an attempt", func() bool { return len(a.far.waiting()) > 0 })
+	a.T.Helper()
+	a.Settle("an attempt", func() bool { return len(a.far.waiting()) > 0 })
 	opens := a.count("open")
 	a.peer = a.far.last()
 	a.peer.Accept()
-	a.settle("open", func() bool { return a.count("open") > opens })
+	a.Settle("open", func() bool { return a.count("open") > opens })
 	a.turns(2)
 	return a.peer
 }
 
 // refuse lets the next attempt fail.
 func (a *again) refuse() {
-	a.t.Helper()
-	a.settle("an attempt", func() bool { return len(a.far.waiting()) > 0 })
+	a.T.Helper()
+	a.Settle("an attempt", func() bool { return len(a.far.waiting()) > 0 })
 	told := len(a.log)
 	a.far.last().Refuse(syscall.ECONNREFUSED)
-	a.settle("OnRetry", func() bool { return len(a.log) > told })
+	a.Settle("OnRetry", func() bool { return len(a.log) > told })
 }
 
 // TestReconnectAttempts holds the limit of attempts, and the waits between them.
@@ -92,11 +93,11 @@ func TestReconnectRow(t *testing.T) {
 	a := newAgain(t, conn.Reconnect{}, conn.Config{}, nil)
 	for range 3 {
 		a.accept().Reset()
-		a.settle("a loss", func() bool { return !a.c.Connected() })
+		a.Settle("a loss", func() bool { return !a.c.Connected() })
 	}
 	a.accept()
-	a.now += time.Minute
-	a.turn()
+	a.Now += time.Minute
+	a.Turn()
 	a.peer.Reset()
 	a.turns(3)
 	var got []string
@@ -130,7 +131,7 @@ func TestReconnectEnds(t *testing.T) {
 					a.turns(3)
 					_ = a.write(10)
 					peer.Reset()
-					a.settle("a loss", func() bool { _ = a.write(1); a.turn(); return !a.c.Connected() })
+					a.Settle("a loss", func() bool { _ = a.write(1); a.Turn(); return !a.c.Connected() })
 					a.c.ResumeRead()
 					if a.turns(3); len(a.got) > 0 {
 						t.Errorf("heard %q", a.got)
@@ -143,7 +144,7 @@ func TestReconnectEnds(t *testing.T) {
 					t.Fatalf("connection %d: got %q", i, a.got)
 				}
 				peer.CloseWrite()
-				a.settle("a loss", func() bool { return !a.c.Connected() })
+				a.Settle("a loss", func() bool { return !a.c.Connected() })
 				a.turns(3)
 				if r := a.told[len(a.told)-1]; r.Err != io.EOF {
 					t.Errorf("told %+v", r)
@@ -171,8 +172,8 @@ func TestReconnectDrops(t *testing.T) {
 	a.turns(2)
 	a.wantLog("full")
 	a.peer.Reset()
-	a.settle("a loss", func() bool { return len(a.told) == 1 })
-	a.turn()
+	a.Settle("a loss", func() bool { return len(a.told) == 1 })
+	a.Turn()
 	a.wantLog("full retry drain")
 	if r := a.told[0]; r.Lost != 700 || given != 1 || a.c.Pending() != 0 || a.c.Stats().LostBytes != 700 {
 		t.Errorf("told %+v, given back %d, pending %d", r, given, a.c.Pending())
@@ -203,7 +204,7 @@ func TestReconnectKeeps(t *testing.T) {
 	a.c.Ref().Write([]byte(" mail"))
 	a.turns(3)
 	a.peer.Reset()
-	a.settle("a loss", func() bool { return len(a.told) == 1 })
+	a.Settle("a loss", func() bool { return len(a.told) == 1 })
 	if r := a.told[0]; r.Lost != 105 {
 		t.Errorf("told %+v", r)
 	}
@@ -230,7 +231,7 @@ func TestReconnectStream(t *testing.T) {
 			}
 			a.turns(5)
 			a.peer.Reset()
-			a.settle("a loss", func() bool { return len(a.told) == 1 })
+			a.Settle("a loss", func() bool { return len(a.told) == 1 })
 			a.turns(2)
 			if len(errs) != 2 || errs[0] == nil || errs[1] == nil {
 				t.Errorf("the streams are told %v", errs)
@@ -268,12 +269,12 @@ func TestReconnectClose(t *testing.T) {
 					}
 				}
 			})
-			a.turn()
+			a.Turn()
 			_ = a.write(tc.pending)
 			a.refuse()
 			tc.end(a.c)
-			a.settle("close", a.isClosed)
-			a.now += time.Minute
+			a.Settle("close", a.isClosed)
+			a.Now += time.Minute
 			a.turns(3)
 			a.ended(tc.reason)
 			if len(a.far.peers) != 1 || a.lost != tc.pending {
@@ -300,28 +301,28 @@ func TestRedialInOnClose(t *testing.T) {
 			_, _ = next.Write([]byte("again"))
 		}
 	}, Data: func(c *conn.Conn, in *buf.Buf) { c.Close() }}
-	if _, err := d.Dial(w.loop, "tcp", "192.0.2.1:7", h); err != nil {
+	if _, err := d.Dial(w.Loop, "tcp", "192.0.2.1:7", h); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 2 {
-		w.settle("a socket", func() bool { return len(f.waiting()) > 0 })
+		w.Settle("a socket", func() bool { return len(f.waiting()) > 0 })
 		p := f.last()
 		p.AutoRead(true)
 		p.Accept()
 		if i == 0 {
 			for range 3 {
-				w.turn()
+				w.Turn()
 			}
 			p.Reset()
 		} else {
-			w.settle("the message", func() bool { return string(p.Received()) == "again" })
+			w.Settle("the message", func() bool { return string(p.Received()) == "again" })
 			p.Feed([]byte("bye"))
-			w.settle("FIN", p.EOF)
+			w.Settle("FIN", p.EOF)
 			p.CloseWrite()
 		}
 	}
-	w.settle("close", func() bool { return closes == 2 })
-	w.finish()
+	w.Settle("close", func() bool { return closes == 2 })
+	w.Finish()
 }
 
 // TestReconnectNetConn holds that a connection that somebody reads as a net.Conn
@@ -342,16 +343,16 @@ func TestReconnectNetConn(t *testing.T) {
 // any time: each is told once, with a failure unless the kernel has taken it all.
 func TestSimReconnectFile(t *testing.T) {
 	file := tempFile(t, noise(21, 60_000))
-	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		faults := aiotest.Faults()
 		faults.Reset = 0.01
 		w := newWorld(t, seed, faults)
 		d, f := w.dialer(&conn.Dialer{Reconnect: &conn.Reconnect{Keep: seed%2 == 0}, Config: conn.Config{HighWater: 4000, Limit: 4000}})
 		taken, told, closes := 0, 0, 0
-		c, err := d.Dial(w.loop, "tcp", "192.0.2.1:7", &conn.Funcs{
+		c, err := d.Dial(w.Loop, "tcp", "192.0.2.1:7", &conn.Funcs{
 			Open: func(c *conn.Conn) {
-				_, _ = c.Write(make([]byte, w.rng.IntN(500)))
-				for range 1 + w.rng.IntN(2) {
+				_, _ = c.Write(make([]byte, w.Rand.IntN(500)))
+				for range 1 + w.Rand.IntN(2) {
 					if s := c.SendFrom(file, -1, func(n int64, err error) {
 						if told++; err == nil && n != 60_000 {
 							t.Errorf("told %d bytes and no error", n)
@@ -359,7 +360,7 @@ func TestSimReconnectFile(t *testing.T) {
 					}); s <= conn.Full {
 						taken++
 					}
-					_, _ = c.Write(make([]byte, w.rng.IntN(500)))
+					_, _ = c.Write(make([]byte, w.Rand.IntN(500)))
 				}
 			},
 			Close: func(*conn.Conn, error) { closes++ },
@@ -372,22 +373,22 @@ func TestSimReconnectFile(t *testing.T) {
 				p.Accept()
 			}
 			if len(f.peers) > 0 && !f.last().Connecting() {
-				switch w.rng.IntN(40) {
+				switch w.Rand.IntN(40) {
 				case 0:
 					f.last().Reset()
 				case 1, 2, 3:
-					_, _ = f.last().Read(make([]byte, 1+w.rng.IntN(30_000)))
+					_, _ = f.last().Read(make([]byte, 1+w.Rand.IntN(30_000)))
 				}
 			}
-			w.turn()
-			w.now += time.Duration(w.rng.IntN(50)) * time.Millisecond
+			w.Turn()
+			w.Now += time.Duration(w.Rand.IntN(50)) * time.Millisecond
 		}
 		c.Abort()
-		w.settle("close", func() bool { return closes == 1 })
+		w.Settle("close", func() bool { return closes == 1 })
 		if told != taken {
 			t.Errorf("%d streams taken, %d told", taken, told)
 		}
-		w.finish()
+		w.Finish()
 	})
 }
 

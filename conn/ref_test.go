@@ -5,13 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/testutil"
 )
 
 // TestRefOrder holds that what one goroutine asks happens in that order, the
@@ -51,12 +51,12 @@ func TestRefOrder(t *testing.T) {
 		case <-wrote:
 			open = false
 		default:
-			r.turn()
+			r.Turn()
 		}
 	}
 	r.peer.AutoRead(true)
-	r.settle("close", r.isClosed)
-	r.finish()
+	r.Settle("close", r.isClosed)
+	r.Finish()
 	if !bytes.Equal(r.peer.Received(), want.Bytes()) {
 		t.Errorf("the peer has %d bytes of %d, or out of order", len(r.peer.Received()), want.Len())
 	}
@@ -92,7 +92,7 @@ func TestRefOfManyGoroutines(t *testing.T) {
 			open = false
 		default:
 			most = max(most, ref.Pending())
-			r.turn()
+			r.Turn()
 		}
 	}
 	r.gone()
@@ -122,7 +122,7 @@ func TestRefIsRefused(t *testing.T) {
 		r.onError = func(c *conn.Conn, err error) {
 			var se *conn.SendError
 			if !errors.As(err, &se) || !errors.Is(err, conn.ErrSendBufferFull) {
-				r.t.Errorf("OnError with %v", err)
+				r.T.Errorf("OnError with %v", err)
 				return
 			}
 			told = *se
@@ -183,7 +183,7 @@ func TestStaleRef(t *testing.T) {
 	}
 	r.c.Close()
 	r.peer.CloseWrite()
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	for i := range 3 { // The slot has a new tenant now.
 		next := r.second(marks(1000, 0, 1000), nil)
 		next.peer.AutoRead(true)
@@ -210,9 +210,9 @@ func TestStaleRef(t *testing.T) {
 		} else {
 			next.c.Abort()
 		}
-		r.settle("close", next.isClosed)
+		r.Settle("close", next.isClosed)
 	}
-	r.finish()
+	r.Finish()
 }
 
 // TestMailOvertaken ends a connection between the post and the loop: nothing
@@ -228,9 +228,9 @@ func TestMailOvertaken(t *testing.T) {
 	}
 	ref := r.c.Ref()
 	r.c.Abort()
-	r.turn() // All operations are home; OnClose is due with the next.
+	r.Turn() // All operations are home; OnClose is due with the next.
 	if !r.isClosed() {
-		r.settle("close", r.isClosed)
+		r.Settle("close", r.isClosed)
 	}
 	if s := ref.SendShared(shared); s != conn.Closed {
 		t.Errorf("answered %v", s)
@@ -240,8 +240,8 @@ func TestMailOvertaken(t *testing.T) {
 	}
 	next.c.Close()
 	next.peer.CloseWrite()
-	r.settle("close", next.isClosed)
-	r.finish()
+	r.Settle("close", next.isClosed)
+	r.Finish()
 }
 
 // TestDoIsBounded holds that functions wait in a bounded number.
@@ -253,7 +253,7 @@ func TestDoIsBounded(t *testing.T) {
 			taken++
 		}
 	}
-	r.turn()
+	r.Turn()
 	if ran != taken || taken != 1<<16 {
 		t.Errorf("%d taken, %d ran", taken, ran)
 	}
@@ -269,9 +269,9 @@ func TestRefCloseSlow(t *testing.T) {
 	for range 3 {
 		r.c.Ref().Write(make([]byte, 100))
 	}
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	r.wantReason(conn.SlowPeer, 100)
-	r.finish()
+	r.Finish()
 }
 
 // TestDrainAlwaysCountsMail holds that a backlog that ends while the mailbox
@@ -306,16 +306,10 @@ func TestIdleMailboxIsSmall(t *testing.T) {
 		}
 		r.turns(2)
 	}
-	heap := func() int {
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return int(m.HeapAlloc)
-	}
-	before := heap()
+	before := testutil.Heap()
 	burst()
 	burst()
-	if grown := heap() - before; grown > 512<<10 {
+	if grown := testutil.Heap() - before; grown > 512<<10 {
 		t.Errorf("after 50000 functions the mailbox keeps %d bytes", grown)
 	}
 	r.gone()

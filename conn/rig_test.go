@@ -3,7 +3,6 @@ package conn_test
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -13,14 +12,10 @@ import (
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
-	"github.com/penstock-go/penstock/internal/testutil"
+	"github.com/penstock-go/penstock/internal/looptest"
 )
 
-func TestMain(m *testing.M) {
-	// A loop that waits keeps its P: leave some to the tests.
-	runtime.GOMAXPROCS(max(8, runtime.GOMAXPROCS(0)))
-	testutil.Main(m)
-}
+func TestMain(m *testing.M) { looptest.Main(m) }
 
 // calls is an engine that counts what it is asked.
 type calls struct {
@@ -74,24 +69,24 @@ func newRig(t *testing.T, window int, cfg conn.Config, with func(r *rig)) *rig {
 
 // join opens a connection of r, whose world is there.
 func (r *rig) join(cfg conn.Config, with func(r *rig)) {
-	r.t.Helper()
+	r.T.Helper()
 	cfg, err := cfg.Check()
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	if with != nil {
 		with(r)
 	}
-	fd, peer := r.fake.Open()
+	fd, peer := r.Fake.Open()
 	r.peer = peer
 	// A handler may panic, so it runs where the loop catches that.
-	r.loop.Defer(func() { conn.New(r.loop, int(fd), r.handler(), cfg) })
-	r.turn()
+	r.Loop.Defer(func() { conn.New(r.Loop, int(fd), r.handler(), cfg) })
+	r.Turn()
 }
 
 // second returns another connection in the same world.
 func (r *rig) second(cfg conn.Config, with func(r *rig)) *rig {
-	r.t.Helper()
+	r.T.Helper()
 	s := &rig{window: r.window, world: r.world}
 	s.join(cfg, with)
 	return s
@@ -138,7 +133,7 @@ func call(fn func(*conn.Conn), c *conn.Conn) {
 
 func (r *rig) note(event string) {
 	if slices.Contains(r.log, "close") {
-		r.t.Errorf("%s after close", event)
+		r.T.Errorf("%s after close", event)
 	}
 	r.log = append(r.log, event)
 }
@@ -154,7 +149,7 @@ func (r *rig) count(event string) (n int) {
 
 // wantLog checks the hooks so far, apart from open and data.
 func (r *rig) wantLog(want string) {
-	r.t.Helper()
+	r.T.Helper()
 	var got []string
 	for _, e := range r.log {
 		if e != "open" && e != "data" {
@@ -162,18 +157,18 @@ func (r *rig) wantLog(want string) {
 		}
 	}
 	if g := strings.Join(got, " "); g != want {
-		r.t.Fatalf("hooks %q, want %q", g, want)
+		r.T.Fatalf("hooks %q, want %q", g, want)
 	}
 }
 
 // stuff fills the peer's window, so that all that is sent stays pending.
 func (r *rig) stuff() {
-	r.t.Helper()
+	r.T.Helper()
 	if _ = r.write(r.window); r.window > 0 {
 		r.turns(2)
 	}
 	if r.c.Pending() != 0 || r.peer.Waiting() != r.window {
-		r.t.Fatalf("%d bytes pending, %d with the peer", r.c.Pending(), r.peer.Waiting())
+		r.T.Fatalf("%d bytes pending, %d with the peer", r.c.Pending(), r.peer.Waiting())
 	}
 	r.log = r.log[:1] // Full, perhaps, and its drain.
 }
@@ -185,49 +180,49 @@ func (r *rig) write(n int) error {
 
 // read has the peer read n bytes, and what becomes of that.
 func (r *rig) read(n int) {
-	r.t.Helper()
+	r.T.Helper()
 	if got, err := r.peer.Read(make([]byte, n)); got != n || err != nil {
-		r.t.Fatalf("the peer read %d bytes of %d, %v", got, n, err)
+		r.T.Fatalf("the peer read %d bytes of %d, %v", got, n, err)
 	}
 	r.turns(2)
 }
 
 func (r *rig) turns(n int) {
 	for range n {
-		r.turn()
+		r.Turn()
 	}
 }
 
 // do runs fn where the loop catches panics, for the connection.
 func (r *rig) do(fn func(c *conn.Conn)) {
 	r.c.Ref().Do(fn)
-	r.turn()
+	r.Turn()
 }
 
 func (r *rig) isClosed() bool { return slices.Contains(r.log, "close") }
 
 // gone waits for the end and checks that nothing is left. The peer is kind.
 func (r *rig) gone() {
-	r.t.Helper()
+	r.T.Helper()
 	if !r.isClosed() {
 		r.c.Close()
 	}
 	if !r.peer.WasReset() {
 		r.peer.AutoRead(true)
 	}
-	r.settle("close", r.isClosed)
-	r.finish()
+	r.Settle("close", r.isClosed)
+	r.Finish()
 }
 
 // wantReason checks what OnClose was told, and how many bytes were lost.
 func (r *rig) wantReason(reason conn.Reason, lost int) {
-	r.t.Helper()
+	r.T.Helper()
 	var ce *conn.CloseError
 	if !errors.As(r.err, &ce) || ce.Reason != reason || ce.LostBytes != lost {
-		r.t.Fatalf("closed with %v, want %v with %d bytes lost", r.err, reason, lost)
+		r.T.Fatalf("closed with %v, want %v with %d bytes lost", r.err, reason, lost)
 	}
 	if r.lost != lost {
-		r.t.Fatalf("Stats says %d bytes lost, want %d", r.lost, lost)
+		r.T.Fatalf("Stats says %d bytes lost, want %d", r.lost, lost)
 	}
 }
 
@@ -245,11 +240,11 @@ type method struct {
 
 var methods = []method{
 	{"Send", 64 << 10, false, func(r *rig, n int) conn.Status {
-		b := r.bulk.Get()
+		b := r.Bulk.Get()
 		b.Extend(n)
 		s := r.c.Send(&b)
 		if b.IsZero() != (s <= conn.Full) {
-			r.t.Errorf("Send answered %v and the buffer is zero: %v", s, b.IsZero())
+			r.T.Errorf("Send answered %v and the buffer is zero: %v", s, b.IsZero())
 		}
 		b.Release()
 		return s
@@ -286,7 +281,7 @@ var methods = []method{
 func (r *rig) status(n, wrote int, err error) conn.Status {
 	s := statusOf(err)
 	if want := map[bool]int{true: n, false: 0}[s == conn.Queued]; wrote != want {
-		r.t.Errorf("wrote %d bytes of %d with %v", wrote, n, err)
+		r.T.Errorf("wrote %d bytes of %d with %v", wrote, n, err)
 	}
 	if s == conn.Queued && n > 0 && r.c.Pending() >= r.c.Marks().High {
 		s = conn.Full

@@ -9,6 +9,7 @@ import (
 
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -21,7 +22,7 @@ func (h *lastWord) OnShutdown(c *conn.Conn) { _, _ = c.Write([]byte("goodbye")) 
 // TestOnShutdown holds that a handler has its say at a shutdown, and that the
 // connection ends when the handler ends it; or by force.
 func TestOnShutdown(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		ends := make(chan error, 2)
 		h := &lastWord{conn.Funcs{
 			Data:  nil,
@@ -59,20 +60,20 @@ func TestOnShutdown(t *testing.T) {
 func TestOnShutdownOnce(t *testing.T) {
 	w := newWorld(t, 1, aiotest.Config{})
 	cfg, _ := conn.Config{}.Check()
-	fd, peer := w.fake.Open()
-	c := conn.New(w.loop, int(fd), &lastWord{}, cfg)
+	fd, peer := w.Fake.Open()
+	c := conn.New(w.Loop, int(fd), &lastWord{}, cfg)
 	peer.AutoRead(true)
 	for range 2 {
-		c.Stop(w.loop, false)
-		w.turn()
+		c.Stop(w.Loop, false)
+		w.Turn()
 	}
-	w.turn()
+	w.Turn()
 	if got := string(peer.Received()); got != "goodbye" {
 		t.Errorf("the peer has %q", got)
 	}
 	c.Abort()
-	w.settle("the end", func() bool { return w.fake.OpenFDs() == 0 })
-	w.finish()
+	w.Settle("the end", func() bool { return w.Fake.OpenFDs() == 0 })
+	w.Finish()
 }
 
 // TestOnShutdownPanic holds that a handler that panics in its last word loses its own
@@ -80,11 +81,11 @@ func TestOnShutdownOnce(t *testing.T) {
 func TestOnShutdownPanic(t *testing.T) {
 	r := newRig(t, 64, conn.Config{}, nil)
 	cfg, _ := conn.Config{}.Check()
-	fd, peer := r.fake.Open()
+	fd, peer := r.Fake.Open()
 	peer.AutoRead(true)
 	var ended error
 	h := &badWord{conn.Funcs{Close: func(_ *conn.Conn, err error) { ended = err }}}
-	r.do(func(*conn.Conn) { conn.New(r.loop, int(fd), h, cfg).Stop(r.loop, false) })
+	r.do(func(*conn.Conn) { conn.New(r.Loop, int(fd), h, cfg).Stop(r.Loop, false) })
 	r.turns(5)
 	var ce *conn.CloseError
 	if !errors.As(ended, &ce) || ce.Reason != conn.HandlerPanic || r.isClosed() {

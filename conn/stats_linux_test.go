@@ -7,13 +7,14 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
 
 // TestListenerAddsUp compares the listener's sums with what its clients did.
 func TestListenerAddsUp(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		h := &conn.Funcs{Data: func(c *conn.Conn, in *buf.Buf) { c.Send(in) }}
 		l, err := conn.Listen(g, "tcp", "127.0.0.1:0", h, conn.Config{})
 		if err != nil {

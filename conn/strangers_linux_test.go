@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/reactor"
 )
 
@@ -22,7 +23,7 @@ func TestOneLoopOneSocket(t *testing.T) {
 		_ = c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
 		return err
 	}}
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		l := listen(t, g, echo(), conn.Config{})
 		if s, err := stranger.Listen(context.Background(), "tcp", l.Addr().String()); !errors.Is(err, syscall.EADDRINUSE) {
 			t.Errorf("a stranger listens too: %v", err)
@@ -39,7 +40,7 @@ func TestOneLoopOneSocket(t *testing.T) {
 // TestUnixLockedByStranger holds that who keeps the directory locked, which anybody
 // can who may read it, neither stops a server nor has it leave its file behind.
 func TestUnixLockedByStranger(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		dir := place(t)
 		d, err := os.Open(dir)
 		if err != nil {
@@ -66,7 +67,7 @@ func TestUnixLockedByStranger(t *testing.T) {
 // TestAttachUnconnected holds that a socket without a peer is refused, and one
 // whose peer has reset it is not: its handler hears of that.
 func TestAttachUnconnected(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for _, domain := range []int{unix.AF_INET, unix.AF_INET6, unix.AF_UNIX} {
 			fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 			if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -23,7 +24,7 @@ func TestSendFile(t *testing.T) {
 	data := noise(11, size)
 	file := tempFile(t, data)
 	want := sha256.Sum256(bytes.Join([][]byte{[]byte("head"), data, []byte("tail"), data[size/2:]}, nil))
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var dones atomic.Int32
 		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) {
 			_, _ = c.Write([]byte("head"))
@@ -73,7 +74,7 @@ func TestSendFile(t *testing.T) {
 // block, and that its connection ends as a stream with a loss does.
 func TestSendFileStalled(t *testing.T) {
 	file := tempFile(t, make([]byte, 32<<20))
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		idle := dial(t, listen(t, g, echo(), conn.Config{}))
 		defer idle.Close()
 		if _, err := idle.Write([]byte("x")); err != nil {
@@ -139,7 +140,7 @@ func TestSendFileStalled(t *testing.T) {
 // a file that hides, both byte for byte, and one that never comes.
 func TestSendFromBlocking(t *testing.T) {
 	data := noise(12, 3<<20)
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		pr, pw, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
@@ -181,7 +182,7 @@ func TestSendFromBlocking(t *testing.T) {
 // when that connects again: it is told once, and the loop goes on.
 func TestSendFileLost(t *testing.T) {
 	file := tempFile(t, make([]byte, 32<<20))
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -93,10 +94,10 @@ func (o *outcome) want(sent int, err error) {
 
 // patiently settles what needs another goroutine.
 func (r *rig) patiently(what string, ok func() bool) {
-	r.t.Helper()
+	r.T.Helper()
 	for end := time.Now().Add(testutil.Timeout(10 * time.Second)); !ok(); runtime.Gosched() {
-		if r.turn(); time.Now().After(end) {
-			r.t.Fatalf("%s: not in time", what)
+		if r.Turn(); time.Now().After(end) {
+			r.T.Fatalf("%s: not in time", what)
 		}
 	}
 }
@@ -167,7 +168,7 @@ func TestCloseBehindStream(t *testing.T) {
 				// A reader so slow that it outlasts CloseTimeout many times over.
 				r.patiently("FIN", func() bool {
 					if n, _ := r.peer.Read(make([]byte, 3000)); n > 0 {
-						r.now += 10 * time.Hour
+						r.Now += 10 * time.Hour
 					}
 					return r.peer.EOF()
 				})
@@ -198,8 +199,8 @@ func TestStreamKeepsHooks(t *testing.T) {
 			}
 			r.patiently("something", func() bool { return r.peer.Waiting() > 0 })
 			r.turns(20)
-			if r.wantLog(""); r.c.Pending() != 0 || r.c.Ahead() > 64<<10 || r.bulk.InUse()+r.small.InUse() > 2 {
-				t.Fatalf("%d bytes pending, %d ahead, in %d blocks", r.c.Pending(), r.c.Ahead(), r.bulk.InUse()+r.small.InUse())
+			if r.wantLog(""); r.c.Pending() != 0 || r.c.Ahead() > 64<<10 || r.Bulk.InUse()+r.Small.InUse() > 2 {
+				t.Fatalf("%d bytes pending, %d ahead, in %d blocks", r.c.Pending(), r.c.Ahead(), r.Bulk.InUse()+r.Small.InUse())
 			}
 			if _ = r.write(999); r.c.IsFull() {
 				t.Fatal("full of what the stream has read")
@@ -241,7 +242,7 @@ func TestShortSource(t *testing.T) {
 			if second.want(0, r.err); r.count("close") != 1 {
 				t.Error("not closed once")
 			}
-			r.finish()
+			r.Finish()
 		})
 	}
 }
@@ -299,7 +300,7 @@ func TestBadSource(t *testing.T) {
 				if o.runs != 1 || o.err == nil || !strings.Contains(o.err.Error(), tc.text) {
 					t.Errorf("done ran %d times, with %v", o.runs, o.err)
 				}
-				r.finish()
+				r.Finish()
 			})
 		}
 	}
@@ -328,11 +329,11 @@ func TestStreamAborted(t *testing.T) {
 				t.Errorf("%d bytes ahead, want %d", ahead, want)
 			}
 			r.c.Abort()
-			r.settle("close", r.isClosed)
+			r.Settle("close", r.isClosed)
 			r.wantReason(conn.Aborted, ahead+100)
 			first.want(3000, r.err)
 			second.want(0, r.err)
-			r.finish()
+			r.Finish()
 		})
 	}
 }
@@ -344,7 +345,7 @@ func TestStreamAdmission(t *testing.T) {
 	r.stuff()
 	never := func(int64, error) { t.Error("done of a refused stream has run") }
 	_ = r.write(20)
-	r.turn()
+	r.Turn()
 	if s := r.c.SendFrom(strings.NewReader("x"), 1, never); s != conn.Rejected {
 		t.Errorf("answered %v at the limit", s)
 	}
@@ -356,7 +357,7 @@ func TestStreamAdmission(t *testing.T) {
 	if s := r.c.SendFrom(strings.NewReader("x"), 1, never); s != conn.Closed {
 		t.Errorf("answered %v after Close", s)
 	}
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	r.turns(2)
 }
 
@@ -379,7 +380,7 @@ func TestManyStreams(t *testing.T) {
 		t.Errorf("one more: %v", s)
 	}
 	r.peer.AutoRead(true)
-	r.settle("all", func() bool { return len(order) == conn.MaxStreams })
+	r.Settle("all", func() bool { return len(order) == conn.MaxStreams })
 	for i, v := range order {
 		if i != v {
 			t.Fatalf("told in the order %v", order)
@@ -400,14 +401,14 @@ func TestStreamWithoutMemory(t *testing.T) {
 			r := &rig{window: 1000, world: newWorldOf(t, 1, aiotest.Config{SendBufferMin: 1000}, 1<<20)}
 			r.join(conn.Config{}, nil)
 			var held []buf.Buf
-			for b := r.bulk.Get(); !b.IsZero(); b = r.bulk.Get() {
+			for b := r.Bulk.Get(); !b.IsZero(); b = r.Bulk.Get() {
 				held = append(held, b)
 			}
 			o := &outcome{t: t}
 			r.c.SendFrom(src, 100_000, o.done)
 			r.peer.AutoRead(true)
 			for range 100 {
-				r.turn()
+				r.Turn()
 				time.Sleep(10 * time.Microsecond)
 			}
 			if o.runs != 0 || r.isClosed() || len(r.peer.Received()) > 0 {
@@ -427,33 +428,33 @@ func TestStreamWithoutMemory(t *testing.T) {
 // behind them: what was taken arrives, once and in order.
 func TestSimStream(t *testing.T) {
 	file := tempFile(t, streamNoise)
-	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed, aiotest.Faults())
-		fd, peer := w.fake.Open()
+		fd, peer := w.Fake.Open()
 		p := &party{w: w}
-		conn.New(w.loop, int(fd), p, w.config())
+		conn.New(w.Loop, int(fd), p, w.config())
 		told, streams := 0, 0
 		for range 60 {
-			for range w.rng.IntN(4) {
-				if p.act(); w.rng.IntN(4) == 0 {
+			for range w.Rand.IntN(4) {
+				if p.act(); w.Rand.IntN(4) == 0 {
 					streams += p.stream(file, func(error) { told++ })
 				}
 			}
-			if w.rng.IntN(3) == 0 {
-				_, _ = peer.Read(make([]byte, 1+w.rng.IntN(20000)))
+			if w.Rand.IntN(3) == 0 {
+				_, _ = peer.Read(make([]byte, 1+w.Rand.IntN(20000)))
 			}
-			w.turn()
+			w.Turn()
 		}
 		p.c.Close()
 		peer.AutoRead(true)
-		w.settle("FIN", peer.EOF)
+		w.Settle("FIN", peer.EOF)
 		peer.CloseWrite()
-		w.settle("close", func() bool { return p.closes == 1 })
+		w.Settle("close", func() bool { return p.closes == 1 })
 		p.check(peer)
 		if told != streams {
 			t.Fatalf("%d streams, %d told", streams, told)
 		}
-		w.finish()
+		w.Finish()
 	})
 }
 
@@ -461,11 +462,11 @@ func TestSimStream(t *testing.T) {
 // were taken.
 func (p *party) stream(file *os.File, told func(error)) int {
 	w := p.w
-	size, from := w.rng.IntN(w.rng.IntN(50_000)+1), w.rng.IntN(100_000)
+	size, from := w.Rand.IntN(w.Rand.IntN(50_000)+1), w.Rand.IntN(100_000)
 	data := streamNoise[from : from+size]
 	var src io.Reader
 	n := int64(size)
-	switch w.rng.IntN(4) {
+	switch w.Rand.IntN(4) {
 	case 0:
 		src = io.NewSectionReader(file, int64(from), int64(size))
 	case 1:
@@ -475,13 +476,13 @@ func (p *party) stream(file *os.File, told func(error)) int {
 	default:
 		src = bytes.NewReader(data)
 	}
-	if w.rng.IntN(2) == 0 {
+	if w.Rand.IntN(2) == 0 {
 		n = -1
 	}
 	if s := p.send(func() conn.Status {
 		return p.c.SendFrom(src, n, func(sent int64, err error) {
 			if told(err); err == nil && sent != int64(size) {
-				w.t.Errorf("done told %d bytes of %d", sent, size)
+				w.T.Errorf("done told %d bytes of %d", sent, size)
 			}
 		})
 	}); s > conn.Full {
@@ -495,22 +496,22 @@ func (p *party) stream(file *os.File, told func(error)) int {
 // and nothing is left behind.
 func TestSimStreamReset(t *testing.T) {
 	file := tempFile(t, streamNoise)
-	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		faults := aiotest.Faults()
 		faults.Reset = 0.005
 		w := newWorld(t, seed, faults)
-		fd, peer := w.fake.Open()
+		fd, peer := w.Fake.Open()
 		p := &party{w: w}
 		cfg := w.config()
 		cfg.CloseTimeout = 5 * time.Second
-		conn.New(w.loop, int(fd), p, cfg)
+		conn.New(w.Loop, int(fd), p, cfg)
 		told, streams := 0, 0
 		for range 80 {
 			if p.closes == 0 {
-				if p.act(); w.rng.IntN(3) == 0 {
+				if p.act(); w.Rand.IntN(3) == 0 {
 					streams += p.stream(file, func(error) { told++ })
 				}
-				switch w.rng.IntN(100) {
+				switch w.Rand.IntN(100) {
 				case 0:
 					peer.Reset()
 				case 1:
@@ -521,22 +522,22 @@ func TestSimStreamReset(t *testing.T) {
 					p.c.CloseWrite()
 				}
 			}
-			if w.rng.IntN(3) == 0 {
-				_, _ = peer.Read(make([]byte, 1+w.rng.IntN(20000)))
+			if w.Rand.IntN(3) == 0 {
+				_, _ = peer.Read(make([]byte, 1+w.Rand.IntN(20000)))
 			}
-			w.turn()
+			w.Turn()
 		}
 		if p.closes == 0 {
 			p.c.Close()
 		}
-		w.settle("close", func() bool { return p.closes == 1 })
+		w.Settle("close", func() bool { return p.closes == 1 })
 		if told != streams {
 			t.Fatalf("%d streams, %d told; closed with %v", streams, told, p.closeErr)
 		}
 		if s := p.c.Stats(); s.BytesOut+s.LostBytes > uint64(len(p.accepted)) {
 			t.Fatalf("admitted %d bytes, taken %d, lost %d", len(p.accepted), s.BytesOut, s.LostBytes)
 		}
-		w.finish()
+		w.Finish()
 	})
 }
 
@@ -566,7 +567,7 @@ func TestStreamBesideUsedBudget(t *testing.T) {
 			r.patiently("something", func() bool { r.turns(3); return r.c.Ahead() > 0 || r.peer.Waiting() == 2000 })
 			for len(r.peer.Received()) < 2000+len(data)+1000 {
 				_, _ = r.peer.Read(make([]byte, 1500))
-				r.turn()
+				r.Turn()
 				runtime.Gosched()
 				if r.c.Ahead() > reactor.SmallBlock {
 					t.Fatalf("%d bytes ahead beside a used-up budget", r.c.Ahead())
@@ -583,7 +584,7 @@ func TestStreamBesideUsedBudget(t *testing.T) {
 				t.Errorf("%d bytes on account, the other holds %d", n, total-1000)
 			}
 			hog.c.Abort()
-			hog.settle("close", hog.isClosed)
+			hog.Settle("close", hog.isClosed)
 			r.gone()
 			if n := b.Stats().Total; n != 0 {
 				t.Errorf("%d bytes on account at the end", n)
@@ -612,7 +613,7 @@ func TestStreamDeadline(t *testing.T) {
 	stalled.turns(200)
 	stalled.wantReason(conn.WriteTimeout, stalled.lost)
 	o.want(18_000, stalled.err)
-	stalled.finish()
+	stalled.Finish()
 
 	r, w := io.Pipe()
 	waiting := newRig(t, 3000, conn.Config{WriteTimeout: time.Second}, nil)
@@ -647,7 +648,7 @@ func TestStreamDonePanics(t *testing.T) {
 	if o.runs != 1 || o.err == nil {
 		t.Errorf("the next done ran %d times, with %v", o.runs, o.err)
 	}
-	r.finish()
+	r.Finish()
 }
 
 // TestStreamBehindSection holds that a section which stands behind its end sends
@@ -723,10 +724,10 @@ func TestStreamReadsNoMore(t *testing.T) {
 	r := newRig(t, 1<<20, conn.Config{}, nil)
 	g := &gauge{begun: make(chan struct{}, 100), free: make(chan struct{})}
 	r.c.SendFrom(g, -1, func(int64, error) { g.told.Store(true) })
-	r.turn()
+	r.Turn()
 	<-g.begun
 	r.c.Abort()
-	r.settle("done", g.told.Load)
+	r.Settle("done", g.told.Load)
 	close(g.free)
 	time.Sleep(20 * time.Millisecond)
 	if n := g.late.Load(); n > 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/invariants"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -22,7 +23,7 @@ import (
 // once, those of a publisher in order, and Done and Stats count them.
 func TestTopicsAcrossLoops(t *testing.T) {
 	const members, publishers, each = 8, 4, 500
-	engines(t, reactor.Config{Loops: 3}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 3}, func(t *testing.T, g *reactor.Group) {
 		topics := conn.NewTopics(g)
 		says := func(who string, done func(conn.Reach)) {
 			for i := range each {
@@ -102,7 +103,7 @@ func readAll(t *testing.T, c net.Conn, n int) {
 // TestTopicsBehind publishes to a loop that does not turn: what may wait for it is
 // bounded, and what is refused is counted. Its end leaves nothing to wait for.
 func TestTopicsBehind(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		topics := conn.NewTopics(g)
 		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) { _ = topics.Join("x", c) }}, conn.Config{HighWater: 1 << 30})
 		c := dial(t, l)
@@ -161,7 +162,7 @@ func TestTopicsBehind(t *testing.T) {
 // TestTopicsDone holds that Done never runs inside Broadcast, however fast the
 // loops are, and whether there are members or not: a publisher may wait for it.
 func TestTopicsDone(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		topics := conn.NewTopics(g)
 		l := listen(t, g, &conn.Funcs{Open: func(c *conn.Conn) { _ = topics.Join("x", c) }}, conn.Config{})
 		for range 4 {
@@ -193,7 +194,7 @@ func TestTopicsAllocs(t *testing.T) {
 	payload := make([]byte, 100)
 	shared := buf.NewShared(payload)
 	defer shared.Release()
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		topics := conn.NewTopics(g)
 		l := listen(t, g, &conn.Funcs{
 			Open: func(c *conn.Conn) { _ = topics.Join("x", c) },
@@ -201,10 +202,10 @@ func TestTopicsAllocs(t *testing.T) {
 		}, conn.Config{})
 		fd := rawClient(t, l)
 		ask, answer := []byte("ping"), make([]byte, len(payload))
-		if n := mallocs(2000, func() { roundTrip(t, fd, ask, answer) }); n > 0.01 {
+		if n := testutil.Mallocs(2000, func() { roundTrip(t, fd, ask, answer) }); n > 0.01 {
 			t.Errorf("%v allocations a message", n)
 		}
-		if n := mallocs(2000, func() { topics.PublishBytes("nobody", payload) }); n > 0.01 {
+		if n := testutil.Mallocs(2000, func() { topics.PublishBytes("nobody", payload) }); n > 0.01 {
 			t.Errorf("%v allocations a message to nobody", n)
 		}
 	})
@@ -220,19 +221,19 @@ func BenchmarkTopics(b *testing.B) {
 	cfg, _ := conn.Config{}.Check()
 	var conns []*conn.Conn
 	for range members {
-		fd, _ := w.fake.Open()
-		c := conn.New(w.loop, int(fd), conn.NopHandler{}, cfg)
+		fd, _ := w.Fake.Open()
+		c := conn.New(w.Loop, int(fd), conn.NopHandler{}, cfg)
 		c.PauseRead() // Nothing is armed, so a turn costs little.
 		conns = append(conns, c)
 		_ = ts.Join("x", c)
 	}
 	n, want := 0, uint64(0)
 	send := func(c *conn.Conn) conn.Status { n += int(c.ID() & 1); return conn.Queued }
-	w.turn()
+	w.Turn()
 	b.Run("walk", func(b *testing.B) {
 		for range b.N {
 			for range batch {
-				w.loop.Remote().Post(func(*reactor.Loop) {
+				w.Loop.Remote().Post(func(*reactor.Loop) {
 					for _, c := range conns {
 						if send(c) >= conn.Rejected {
 							n++
@@ -240,7 +241,7 @@ func BenchmarkTopics(b *testing.B) {
 					}
 				})
 			}
-			w.turn()
+			w.Turn()
 		}
 		b.ReportMetric(float64(b.Elapsed())/float64(b.N)/members/batch, "ns/member")
 	})
@@ -250,7 +251,7 @@ func BenchmarkTopics(b *testing.B) {
 				ts.Broadcast("x", conn.Publication{Send: send})
 			}
 			for want += members * batch; ts.Stats().Taken < want; {
-				w.turn()
+				w.Turn()
 			}
 		}
 		b.ReportMetric(float64(b.Elapsed())/float64(b.N)/members/batch, "ns/member")

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +12,8 @@ import (
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/invariants"
+	"github.com/penstock-go/penstock/internal/looptest"
+	"github.com/penstock-go/penstock/internal/testutil"
 )
 
 // crowd is connections in one world, with topics.
@@ -23,7 +24,7 @@ func crowd(t *testing.T, n, window int, cfg conn.Config, with func(i int, r *rig
 	for i := 1; i < n; i++ {
 		rigs = append(rigs, first.second(cfg, func(r *rig) { setUp(with, i, r) }))
 	}
-	return conn.TopicsOf(first.loop), rigs
+	return conn.TopicsOf(first.Loop), rigs
 }
 
 func setUp(with func(int, *rig), i int, r *rig) {
@@ -42,9 +43,9 @@ func endAll(rigs []*rig) {
 		r.peer.CloseWrite()
 	}
 	for _, r := range rigs {
-		r.settle("close", r.isClosed)
+		r.Settle("close", r.isClosed)
 	}
-	rigs[0].finish()
+	rigs[0].Finish()
 }
 
 func join(t *testing.T, ts *conn.Topics, topic string, rigs ...*rig) {
@@ -170,7 +171,7 @@ func TestTopicsAtClose(t *testing.T) {
 		var reach conn.Reach
 		ts.Broadcast("x", conn.Publication{Shared: buf.NewShared([]byte("still there. ")), Done: func(r conn.Reach) { reach = r }})
 		rigs[0].peer.CloseWrite()
-		rigs[0].settle("close", rigs[0].isClosed)
+		rigs[0].Settle("close", rigs[0].isClosed)
 		rigs[0].turns(2)
 		if n, m := ts.Len("x"), ts.Len("y"); n != 2 || m != 0 {
 			t.Errorf("%d members in x, %d in y", n, m)
@@ -249,8 +250,8 @@ func TestTopicsShare(t *testing.T) {
 	var conns []*conn.Conn
 	var peers []interface{ ReadAll() []byte }
 	for range members {
-		fd, peer := w.fake.Open()
-		c := conn.New(w.loop, int(fd), conn.NopHandler{}, cfg)
+		fd, peer := w.Fake.Open()
+		c := conn.New(w.Loop, int(fd), conn.NopHandler{}, cfg)
 		conns, peers = append(conns, c), append(peers, peer)
 		_ = ts.Join("x", c)
 	}
@@ -261,7 +262,7 @@ func TestTopicsShare(t *testing.T) {
 		}})
 	}
 	turns := 0
-	w.settle("done", func() bool {
+	w.Settle("done", func() bool {
 		if turns++; turns == 2 { // In the middle of the first.
 			ts.Leave("x", conns[0])            // has it
 			ts.Leave("x", conns[members-1])    // has not
@@ -273,7 +274,7 @@ func TestTopicsShare(t *testing.T) {
 	if want := []string{fmt.Sprint("1 ", members-1), fmt.Sprint("2 ", members)}; !slices.Equal(order, want) || turns < 5 {
 		t.Errorf("%q in %d turns, want %q", order, turns, want)
 	}
-	w.settle("sent", func() bool { return !slices.ContainsFunc(conns, func(c *conn.Conn) bool { return c.Pending() > 0 }) })
+	w.Settle("sent", func() bool { return !slices.ContainsFunc(conns, func(c *conn.Conn) bool { return c.Pending() > 0 }) })
 	for i, p := range peers {
 		want := "12"
 		if i == members-1 {
@@ -288,7 +289,7 @@ func TestTopicsShare(t *testing.T) {
 	for _, c := range conns {
 		c.Abort()
 	}
-	w.settle("left", func() bool { return ts.Len("x") == 1 })
+	w.Settle("left", func() bool { return ts.Len("x") == 1 })
 	if n := ts.Room("x"); room < members || n > members/10 {
 		t.Errorf("room for %d members, and for %d when all but one have left", room, n)
 	}
@@ -304,7 +305,7 @@ func TestTopicsLeak(t *testing.T) {
 	ts, rigs := crowd(t, 2, 64, conn.Config{}, nil)
 	a, b := rigs[0].c, rigs[1].c
 	join(t, ts, "kept", rigs...)
-	before := heapInUse()
+	before := testutil.Heap()
 	for i := range rounds {
 		topic := "one"
 		if i%2 == 0 {
@@ -321,25 +322,18 @@ func TestTopicsLeak(t *testing.T) {
 	if n := len(ts.Of(a)); n != topics+1 {
 		t.Errorf("in %d topics, want %d", n, topics+1)
 	}
-	held := heapInUse() - before
+	held := testutil.Heap() - before
 	for _, topic := range ts.Of(a) {
 		ts.Leave(topic, a)
 	}
 	if s := ts.Stats(); s.Members != 1 || ts.Len("one") != 0 {
 		t.Errorf("%d members, want 1", s.Members)
 	}
-	if left := heapInUse() - before; left > held/10+1<<16 {
+	if left := testutil.Heap() - before; left > held/10+1<<16 {
 		t.Errorf("%d bytes left of %d", left, held)
 	}
 	t.Logf("%d bytes a topic with one member", held/topics)
 	endAll(rigs)
-}
-
-func heapInUse() int {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
 }
 
 // audience is the members of the simulation, and what they should have got.
@@ -377,12 +371,12 @@ func (a *audience) left(s *subscriber, topic string) {
 
 // act does one thing, perhaps inside a hook.
 func (a *audience) act() {
-	s := a.parties[a.rng.IntN(len(a.parties))]
+	s := a.parties[a.Rand.IntN(len(a.parties))]
 	if s.r.c == nil || s.r.isClosed() {
 		return
 	}
-	topic := string(rune('x' + a.rng.IntN(2)))
-	switch a.rng.IntN(8) {
+	topic := string(rune('x' + a.Rand.IntN(2)))
+	switch a.Rand.IntN(8) {
 	case 0, 1:
 		if _, is := s.in[topic]; !is && a.topics.Join(topic, s.r.c) == nil {
 			s.in[topic] = a.tick()
@@ -391,15 +385,15 @@ func (a *audience) act() {
 		a.left(s, topic)
 		a.topics.Leave(topic, s.r.c)
 	case 3:
-		if a.rng.IntN(10) == 0 {
+		if a.Rand.IntN(10) == 0 {
 			s.r.c.Close()
 		}
 	default:
 		p := &publication{topic: topic, published: a.tick()}
-		if a.rng.IntN(4) == 0 {
+		if a.Rand.IntN(4) == 0 {
 			p.except = s.r.c.ID()
 		}
-		payload := make([]byte, 8+a.rng.IntN(60))
+		payload := make([]byte, 8+a.Rand.IntN(60))
 		binary.BigEndian.PutUint32(payload, uint32(len(a.sent)))
 		binary.BigEndian.PutUint32(payload[4:], uint32(len(payload)))
 		a.sent = append(a.sent, p)
@@ -413,14 +407,14 @@ func (a *audience) act() {
 // hooks of a walk too: each gets what was published while it was there, once, in
 // order, and nothing of other times.
 func TestSimTopics(t *testing.T) {
-	simulateUpTo(t, 300, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		a := &audience{}
 		ts, rigs := crowd(t, 4, 64, marks(60, 10, 150), func(_ int, r *rig) {
 			s := &subscriber{r: r, in: map[string]int{}, was: map[string][][2]int{}}
 			a.parties = append(a.parties, s)
 			r.onFull = func(c *conn.Conn) {
 				a.act()
-				if a.rng.IntN(50) == 0 {
+				if a.Rand.IntN(50) == 0 {
 					s.broken = true
 					panic("in OnFull")
 				}
@@ -428,16 +422,16 @@ func TestSimTopics(t *testing.T) {
 			r.onClose = func(*conn.Conn, error) { a.left(s, "x"); a.left(s, "y") }
 		})
 		a.world, a.topics = rigs[0].world, ts
-		a.rng = rand.New(rand.NewPCG(seed, 2))
+		a.Rand = rand.New(rand.NewPCG(seed, 2))
 		for range 150 {
-			a.loop.Defer(a.act) // Where a panic is caught.
+			a.Loop.Defer(a.act) // Where a panic is caught.
 			for _, r := range rigs {
-				if a.rng.IntN(4) == 0 {
+				if a.Rand.IntN(4) == 0 {
 					r.peer.ReadAll()
 				}
 			}
-			if a.rng.IntN(3) > 0 {
-				a.turn()
+			if a.Rand.IntN(3) > 0 {
+				a.Turn()
 			}
 		}
 		a.turns(20, rigs) // All is read.
@@ -457,7 +451,7 @@ func TestSimTopics(t *testing.T) {
 
 func (a *audience) turns(n int, rigs []*rig) {
 	for range n {
-		a.turn()
+		a.Turn()
 		for _, r := range rigs {
 			r.peer.ReadAll()
 		}

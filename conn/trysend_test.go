@@ -15,7 +15,7 @@ func TestTrySend(t *testing.T) {
 	r := newRig(t, 64, cfg, nil)
 	r.stuff()
 	for i, want := range []conn.Status{conn.Full, conn.Rejected, conn.Rejected} {
-		b := r.bulk.Get()
+		b := r.Bulk.Get()
 		b.Extend(100)
 		if s := r.c.TrySend(&b); s != want || b.IsZero() != (s == conn.Full) {
 			t.Fatalf("send %d: %v, want %v; the block is zero: %v", i, s, want, b.IsZero())
@@ -40,7 +40,7 @@ func TestTrySendDropsNothing(t *testing.T) {
 	r.stuff()
 	_ = r.write(50)
 	_ = r.write(50)
-	b := r.bulk.Get()
+	b := r.Bulk.Get()
 	b.Extend(10)
 	if s := r.c.TrySend(&b); s != conn.Rejected || r.c.Fits() != s || r.c.Stats().Dropped != 0 {
 		t.Errorf("answered %v, Fits %v, %d messages dropped", s, r.c.Fits(), r.c.Stats().Dropped)

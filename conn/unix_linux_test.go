@@ -20,6 +20,7 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -75,7 +76,7 @@ func finished(t *testing.T, l *conn.Listener) {
 // two ends, and a stream that is far more than a socket holds, in both
 // directions, to its end.
 func TestUnix(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		file := filepath.Join(place(t), "s")
 		for _, name := range []string{file, abstract()} {
 			var local, remote conn.Addr
@@ -127,7 +128,7 @@ func TestUnix(t *testing.T) {
 
 // TestNoCred asks for what TCP does not have.
 func TestNoCred(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		told := make(chan error, 2)
 		l := listen(t, g, &conn.Funcs{
 			Open:  func(c *conn.Conn) { _, err := c.PeerCred(); told <- err; c.Close() },
@@ -147,7 +148,7 @@ func TestNoCred(t *testing.T) {
 // waits, many times: the end is heard each time. A receive that stays armed on a
 // unix socket can lose it (liburing#1549).
 func TestUnixEnds(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var ends atomic.Int64
 		h := echo()
 		h.EOF = func(c *conn.Conn) { ends.Add(1); c.Close() }
@@ -183,7 +184,7 @@ func TestUnixEnds(t *testing.T) {
 
 // TestUnixSpreads holds that the connections of a unix socket go to all loops.
 func TestUnixSpreads(t *testing.T) {
-	engines(t, reactor.Config{Loops: 3}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 3}, func(t *testing.T, g *reactor.Group) {
 		var on [3]atomic.Int64
 		h := echo()
 		h.Open = func(c *conn.Conn) { on[c.Loop().ID()].Add(1) }
@@ -223,7 +224,7 @@ func stale(t *testing.T, name string) {
 // what is refused and left where it is: all else. gnet removes whatever there is
 // at the path.
 func TestUnixInTheWay(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		dir := place(t)
 		at := func(name string) string { return filepath.Join(dir, name) }
 		stale(t, at("stale"))
@@ -277,7 +278,7 @@ func TestUnixInTheWay(t *testing.T) {
 
 // TestUnixNames holds which names are none.
 func TestUnixNames(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		dir := place(t)
 		long := dir + "/" + strings.Repeat("a", 106-len(dir))
 		for _, good := range []string{long, "@" + strings.Repeat("b", 106)} {
@@ -302,7 +303,7 @@ func TestUnixNames(t *testing.T) {
 // TestUnixMode holds that the file has the mode that was asked for, whatever the
 // umask, and that what has no file has no mode.
 func TestUnixMode(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		name := filepath.Join(place(t), "s")
 		was := unix.Umask(0o027)
 		defer unix.Umask(was)
@@ -328,7 +329,7 @@ func TestUnixMode(t *testing.T) {
 // TestUnixNotOurs holds that a listener that closes leaves a file that is not
 // the one it made.
 func TestUnixNotOurs(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		name := filepath.Join(place(t), "s")
 		for _, next := range []func(){
 			func() { stale(t, name) },
@@ -351,7 +352,7 @@ func TestUnixNotOurs(t *testing.T) {
 // TestUnixAtOnce has many start at once where a stale socket is: one serves, and
 // is the one that clients reach; the others are refused.
 func TestUnixAtOnce(t *testing.T) {
-	engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 2}, func(t *testing.T, g *reactor.Group) {
 		name := filepath.Join(place(t), "s")
 		for range fewer(40) {
 			stale(t, name)
@@ -409,7 +410,7 @@ func TestUnixAtOnce(t *testing.T) {
 // TestUnixForcedClose holds that Close of a group does not wait for those who were
 // still in the queue of a unix socket, whatever loop they went to.
 func TestUnixForcedClose(t *testing.T) {
-	engines(t, reactor.Config{Loops: 3}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{Loops: 3}, func(t *testing.T, g *reactor.Group) {
 		large := buf.NewShared(make([]byte, 4<<20))
 		defer large.Release()
 		l := listenUnix(t, g, abstract(), &conn.Funcs{Open: func(c *conn.Conn) { c.SendShared(large) }},
@@ -439,7 +440,7 @@ func TestUnixForcedClose(t *testing.T) {
 // TestUnixAbort holds what the peer of a unix socket sees of an abort: what the
 // kernel has taken, and no more.
 func TestUnixAbort(t *testing.T) {
-	engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		ends := make(chan error, 1)
 		stats := make(chan conn.Stats, 1)
 		l := listenUnix(t, g, abstract(), &conn.Funcs{

@@ -20,7 +20,7 @@ func TestUnread(t *testing.T) {
 	var first []byte
 	r := newRig(t, 64, marks(100, 0, 200), func(r *rig) {
 		r.onData = func(c *conn.Conn, in *buf.Buf) {
-			at = append(at, r.now)
+			at = append(at, r.Now)
 			first = append(first, in.Bytes()[0])
 			in.Advance(1)
 			c.Unread(in)
@@ -32,7 +32,7 @@ func TestUnread(t *testing.T) {
 	r.peer.Feed([]byte("abc"))
 	r.peer.Feed([]byte("def"))
 	r.peer.CloseWrite()
-	r.settle("close", r.isClosed)
+	r.Settle("close", r.isClosed)
 	if string(first) != "abcdef" || !errors.Is(r.err, io.EOF) {
 		t.Errorf("got %q, closed with %v", first, r.err)
 	}
@@ -54,7 +54,7 @@ func TestUnreadInFront(t *testing.T) {
 			}
 			r.got = r.got[:0]
 			c.Unread(in)
-			front := r.bulk.Get()
+			front := r.Bulk.Get()
 			front.Append([]byte("front "))
 			c.Unread(&front)
 			if c.PauseRead(); c.Reading() {
@@ -82,13 +82,13 @@ func TestUnreadAfterClose(t *testing.T) {
 	for _, end := range []func(*conn.Conn){(*conn.Conn).Close, (*conn.Conn).Abort} {
 		r := newRig(t, 64, marks(100, 0, 200), func(r *rig) {
 			r.onData = func(c *conn.Conn, in *buf.Buf) {
-				before := r.bulk.Get()
+				before := r.Bulk.Get()
 				before.Append(in.Bytes())
 				c.Unread(&before)
 				end(c)
-				held := r.small.InUse()
+				held := r.Small.InUse()
 				c.Unread(in)
-				if c.Reading() || !in.IsZero() || r.small.InUse() != held-1 {
+				if c.Reading() || !in.IsZero() || r.Small.InUse() != held-1 {
 					t.Error("reading behind the end")
 				}
 			}
@@ -125,7 +125,7 @@ func TestOnLeave(t *testing.T) {
 	r.c.SetHandler(old)
 	want := bytes.Repeat([]byte("0123456789"), 2000)
 	r.peer.Feed(want)
-	r.settle("held", func() bool { return len(old.held) == (len(want)-1)/reactor.SmallBlock+1 })
+	r.Settle("held", func() bool { return len(old.held) == (len(want)-1)/reactor.SmallBlock+1 })
 	r.c.SetHandler(second)
 	r.turns(3)
 	if !bytes.Equal(r.got, want) {

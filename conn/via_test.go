@@ -29,7 +29,7 @@ func TestWriteVia(t *testing.T) {
 	if got := fmt.Sprint(answers); got != "[queued queued queued queued full rejected]" || ref.Pending() != 104 {
 		t.Fatalf("answers %v, %d pending", got, ref.Pending())
 	}
-	r.turn()
+	r.Turn()
 	if r.c.Pending() != 104 {
 		t.Errorf("%d pending on the loop", r.c.Pending())
 	}
@@ -55,7 +55,7 @@ func TestWriteViaTooLate(t *testing.T) {
 	if s := ref.WriteVia([]byte("behind"), 2, func(*conn.Conn, []byte) { t.Error("made") }); s != conn.Queued {
 		t.Fatal(s)
 	}
-	r.turn()
+	r.Turn()
 	r.gone()
 	if got := string(r.peer.Received()); got != "bye" || r.err != nil {
 		t.Errorf("the peer has %q, closed with %v", got, r.err)
@@ -118,7 +118,7 @@ func TestAdmitInsideVia(t *testing.T) {
 			t.Fatal(s)
 		}
 	}
-	r.turn()
+	r.Turn()
 	if s := r.c.Stats(); sent != 2 || s.Rejected > 0 {
 		t.Errorf("%d sent, %d rejected", sent, s.Rejected)
 	}
@@ -137,12 +137,12 @@ func TestCloseVia(t *testing.T) {
 		ref.CloseVia(func(c *conn.Conn) { at = append(at, ran); c.CloseWith([]byte("bye")) })
 	}
 	ref.WriteVia([]byte("behind"), 0, func(*conn.Conn, []byte) { behind = true })
-	r.turn()
+	r.Turn()
 	if fmt.Sprint(at) != fmt.Sprint([]int{ran}) || ran != 1<<16 || behind {
 		t.Errorf("%d ran, the close behind %v, what was behind it: %v", ran, at, behind)
 	}
 	ref.CloseVia(func(*conn.Conn) { at = nil })
-	r.turn()
+	r.Turn()
 	if at != nil {
 		t.Error("another, when the first has run, did not")
 	}

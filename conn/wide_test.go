@@ -55,8 +55,8 @@ func TestWide(t *testing.T) {
 				t.Errorf("wide receives: %v, want %v", wide, tc.want)
 			}
 			r.c.Abort()
-			r.settle("close", r.isClosed)
-			r.finish()
+			r.Settle("close", r.isClosed)
+			r.Finish()
 		})
 	}
 }
@@ -83,11 +83,11 @@ func TestWideUntilFull(t *testing.T) {
 	if wide == 0 || !r.c.ReadPaused() {
 		t.Errorf("%d wide receives, paused: %v", wide, r.c.ReadPaused())
 	}
-	if n := r.bulk.InUse(); n > high/reactor.BulkBlock+2 {
+	if n := r.Bulk.InUse(); n > high/reactor.BulkBlock+2 {
 		t.Errorf("%d large blocks are held with marks of %d", n, high/reactor.BulkBlock)
 	}
 	r.peer.AutoRead(true)
-	r.settle("the echo", func() bool { return len(r.peer.Received()) == 4<<20 })
+	r.Settle("the echo", func() bool { return len(r.peer.Received()) == 4<<20 })
 	r.gone()
 }
 
@@ -128,11 +128,11 @@ func TestWidePause(t *testing.T) {
 		if i == 0 { // The receive that waited was for several.
 			r.calls.onRecv = func(op *aio.Op) { wide = wide || op.Flags&aio.Wide != 0 }
 		}
-		for r.bulk.InUse() > 1 && i == 0 {
+		for r.Bulk.InUse() > 1 && i == 0 {
 			r.do(func(c *conn.Conn) { c.ResumeRead() })
 			r.turns(2)
 		}
-		if n := r.bulk.InUse(); n > 1 {
+		if n := r.Bulk.InUse(); n > 1 {
 			t.Errorf("%d blocks are kept in pause %d", n, i)
 		}
 		r.do(func(c *conn.Conn) { c.ResumeRead() })
@@ -141,8 +141,8 @@ func TestWidePause(t *testing.T) {
 		t.Error("a receive for several blocks behind a pause")
 	}
 	r.c.Abort()
-	r.settle("close", r.isClosed)
-	r.finish()
+	r.Settle("close", r.isClosed)
+	r.Finish()
 }
 
 // TestWideSingle holds that messages of a block's length, one at a time, are received
@@ -181,13 +181,13 @@ func TestWidePipe(t *testing.T) {
 			}
 		})
 		a.peer.Feed(make([]byte, 2<<20))
-		a.settle("all bytes", func() bool { return len(b.peer.Received()) == 2<<20 })
+		a.Settle("all bytes", func() bool { return len(b.peer.Received()) == 2<<20 })
 		if wide != tc.want {
 			t.Errorf("wide receives into a queue of %d bytes: %v, want %v", tc.high, wide, tc.want)
 		}
 		a.c.Abort()
 		b.c.Abort()
-		a.settle("close", func() bool { return a.isClosed() && b.isClosed() })
-		a.finish()
+		a.Settle("close", func() bool { return a.isClosed() && b.isClosed() })
+		a.Finish()
 	}
 }

@@ -3,7 +3,6 @@ package reactor
 import (
 	"log/slog"
 	"math"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -102,13 +101,12 @@ func TestSlotsCost(t *testing.T) {
 	const crowd = 10_000
 	tokens, s := make([]aio.Token, crowd), &sink{}
 	come := func() uint64 {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
+		before, _ := testutil.Allocated()
 		for i := range tokens {
 			tokens[i] = l.Attach(s)
 		}
-		runtime.ReadMemStats(&after)
-		return after.TotalAlloc - before.TotalAlloc
+		after, _ := testutil.Allocated()
+		return after - before
 	}
 	if each := come() / crowd; each > 30 {
 		t.Errorf("%d bytes for each of a crowd", each)

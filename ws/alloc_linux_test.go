@@ -2,7 +2,6 @@ package ws_test
 
 import (
 	"bytes"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,24 +11,11 @@ import (
 
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/invariants"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
 )
-
-// mallocs returns how often a call of fn allocates, on all goroutines.
-func mallocs(n int, fn func()) float64 {
-	for range n / 4 {
-		fn()
-	}
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for range n {
-		fn()
-	}
-	runtime.ReadMemStats(&after)
-	return float64(after.Mallocs-before.Mallocs) / float64(n)
-}
 
 // rawClient connects without the runtime's poller, whose buffers would count, and
 // does the handshake.
@@ -114,7 +100,7 @@ func TestAllocs(t *testing.T) {
 		{"compressed", frames(text(sentence(1, 1000))), nil, offerAll, echo},
 	} {
 		t.Run(name("%s", tc.name), func(t *testing.T) {
-			engines(t, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				d := &ws.Deflate{SendTakeover: true, RecvTakeover: true, Threshold: 1 << 20} // The answers are plain.
 				_, l, err := ws.Listen(g, "tcp", "127.0.0.1:0", &ws.Funcs{Message: tc.message}, ws.Config{Deflate: d}, conn.Config{})
 				if err != nil {
@@ -133,7 +119,7 @@ func TestAllocs(t *testing.T) {
 				if len(ask) > 1<<15 {
 					n = 200
 				}
-				if got := mallocs(n, func() { writeAll(t, fd, ask); readAll(t, fd, answer) }); got > 0.05 {
+				if got := testutil.Mallocs(n, func() { writeAll(t, fd, ask); readAll(t, fd, answer) }); got > 0.05 {
 					t.Errorf("%v allocations a round trip", got)
 				}
 				if !bytes.Equal(answer, encode(false, want...)) {
@@ -150,7 +136,7 @@ func TestAllocsOfRef(t *testing.T) {
 	if invariants.Enabled {
 		return
 	}
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for _, headers := range []string{"X: y", offerAll} {
 			var ref atomic.Pointer[ws.Ref]
 			h := &ws.Funcs{Open: func(c *ws.Conn) { r := c.Ref(); ref.Store(&r) }}
@@ -162,7 +148,7 @@ func TestAllocsOfRef(t *testing.T) {
 			testutil.Eventually(t, 5*time.Second, "open", func() bool { return ref.Load() != nil })
 			r := *ref.Load()
 			plain, long := []byte("hello"), bytes.Repeat([]byte("all alike "), 100)
-			if got := mallocs(500, func() {
+			if got := testutil.Mallocs(500, func() {
 				r.Send(ws.Text, plain)
 				r.Send(ws.Text, long)
 				readFrame(t, fd)
@@ -183,7 +169,7 @@ func TestIdleMemory(t *testing.T) {
 	}
 	const peers = 400
 	long := text(sentence(1, 20000))
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for _, tc := range []struct {
 			name    string
 			headers string
@@ -220,9 +206,9 @@ func TestIdleMemory(t *testing.T) {
 			}
 			fds = make([]int, 0, peers+50)
 			connect(50) // What a loop needs once.
-			before := heap()
+			before := testutil.Heap()
 			connect(peers)
-			each := (heap() - before) / peers
+			each := (testutil.Heap() - before) / peers
 			t.Logf("%s: %d bytes of heap each", tc.name, each)
 			if each > tc.most {
 				t.Errorf("%s: %d bytes of heap each, at most %d", tc.name, each, tc.most)
@@ -258,14 +244,14 @@ func TestWritersShareACompressor(t *testing.T) {
 	var cs []*ws.Conn
 	r.funcs.Open = func(c *ws.Conn) { cs = append(cs, c) }
 	for range peers {
-		fd, p := r.fake.Open()
+		fd, p := r.Fake.Open()
 		p.AutoRead(true)
 		p.Feed(handshake(offerAll))
-		r.loop.Defer(func() { conn.New(r.loop, int(fd), r.server, cfg) })
-		r.turns(3)
+		r.Loop.Defer(func() { conn.New(r.Loop, int(fd), r.server, cfg) })
+		r.Turns(3)
 	}
 	r.c.Send(ws.Text, []byte(noise(1000))) // The compressor of the loop is there.
-	before, data := heap(), []byte(noise(20000))
+	before, data := testutil.Heap(), []byte(noise(20000))
 	for _, c := range cs {
 		w, err := c.NewWriter(ws.Text)
 		if err != nil {
@@ -277,20 +263,12 @@ func TestWritersShareACompressor(t *testing.T) {
 			}
 		}
 	}
-	r.turns(5)
-	if each := int(heap()-before) / peers; each > 64<<10 {
+	r.Turns(5)
+	if each := (testutil.Heap() - before) / peers; each > 64<<10 {
 		t.Errorf("%d KiB for each message that is being written", each>>10)
 	}
 	for _, c := range cs {
 		c.Conn().Abort()
 	}
-	r.turns(5)
-}
-
-func heap() int {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
+	r.Turns(5)
 }

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/ws"
 )
 
@@ -58,7 +58,7 @@ func TestClientHandshake(t *testing.T) {
 				}
 				// workerman 8.12: a greeting in the segment of the answer stalled.
 				cut(r, append([]byte(tc.answer(string(answerTo(request)))), encode(false, text("greeting"))...))
-				r.turns(5)
+				r.Turns(5)
 				if tc.status < 0 {
 					if r.opens != 1 || len(r.msgs) != 1 || r.msgs[0] != "text:greeting" {
 						t.Fatalf("%s: opened %d times, heard %q", how, r.opens, r.msgs)
@@ -67,7 +67,7 @@ func TestClientHandshake(t *testing.T) {
 					continue
 				}
 				r.peer.CloseWrite()
-				r.settle("close", func() bool { return r.closes > 0 })
+				r.Settle("close", func() bool { return r.closes > 0 })
 				he, ok := r.closed.Err.(*ws.HandshakeError)
 				if r.opens != 0 || !ok || he.Status != tc.status || (he.Header != nil) != (tc.status != 0) {
 					t.Fatalf("%s: opened %d times, closed with %v, want status %d", how, r.opens, r.closed, tc.status)
@@ -106,15 +106,15 @@ func TestClientHost(t *testing.T) {
 	for address, want := range map[string]string{
 		"ws://a": "a", "ws://a:80": "a:80", "ws://a:": "a", "ws://[::1]:8080/": "[::1]:8080", "ws://[fe80::1%25eth0]:8080/": "[fe80::1]:8080", "ws://[fe80::1%25eth0]": "[fe80::1]",
 	} {
-		r := &rig{world: newWorld(t, 1, aiotest.Config{})}
+		r := &rig{World: looptest.New(t, looptest.Options{Seed: 1})}
 		k, err := ws.NewClient(address, ws.NopHandler{}, ws.ClientConfig{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		below, _ := conn.Config{}.Check()
-		fd, peer := r.fake.Open()
+		fd, peer := r.Fake.Open()
 		r.peer = peer
-		r.loop.Defer(func() { conn.New(r.loop, int(fd), k, below) })
+		r.Loop.Defer(func() { conn.New(r.Loop, int(fd), k, below) })
 		if got := r.request(); !strings.Contains(got, "\r\nHost: "+want+"\r\n") {
 			t.Errorf("%s: %q, want host %s", address, got, want)
 		}

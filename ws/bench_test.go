@@ -11,6 +11,7 @@ import (
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
 )
@@ -25,13 +26,13 @@ func BenchmarkEcho(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				w := newWorld(b, 1, aiotest.Config{SendBufferMin: 64 << 20, SendBufferMax: 64 << 20})
+				w := looptest.New(b, looptest.Options{Seed: 1, Faults: aiotest.Config{SendBufferMin: 64 << 20, SendBufferMax: 64 << 20}})
 				cfg, _ := conn.Config{HighWater: 16 << 20}.Check()
-				fd, peer := w.fake.Open()
+				fd, peer := w.Fake.Open()
 				peer.Feed(handshake())
 				var c *conn.Conn
-				w.loop.Defer(func() { c = conn.New(w.loop, int(fd), s, cfg) })
-				w.turns(3)
+				w.Loop.Defer(func() { c = conn.New(w.Loop, int(fd), s, cfg) })
+				w.Turns(3)
 				n := max(1, 2000/(size+6))
 				var frames []frame
 				for range n {
@@ -39,13 +40,13 @@ func BenchmarkEcho(b *testing.B) {
 				}
 				p := encode(true, frames...)
 				for i := 0; b.Loop(); i++ {
-					in := w.small.Get()
+					in := w.Small.Get()
 					in.Append(p)
 					s.OnData(c, &in)
 					in.Release()
 					if i%64 == 63 {
 						b.StopTimer()
-						w.turns(2)
+						w.Turns(2)
 						peer.ReadAll()
 						b.StartTimer()
 					}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
@@ -288,21 +289,21 @@ func TestConformance(t *testing.T) {
 							from := 0
 							for _, to := range cuts {
 								feed(p[from:to])
-								r.turns(2)
+								r.Turns(2)
 								from = to
 							}
 							feed(p[from:])
 						case seed == 2 && len(p) < 1000:
 							for i := range p {
 								feed(p[i : i+1])
-								r.turns(2)
+								r.Turns(2)
 							}
 						default:
 							for len(p) > 0 {
-								n := min(len(p), 1+r.rng.IntN(1+r.rng.IntN(1+2*len(p))))
+								n := min(len(p), 1+r.Rand.IntN(1+r.Rand.IntN(1+2*len(p))))
 								feed(p[:n])
 								p = p[n:]
-								r.turns(r.rng.IntN(3))
+								r.Turns(r.Rand.IntN(3))
 							}
 						}
 					})
@@ -338,20 +339,20 @@ func converse(t *testing.T, server bool, e exchange, seed uint64, talk func(r *r
 		}
 	}
 	talk(r, feed)
-	r.settle("end", func() bool { return r.peer.EOF() || r.peer.WasReset() || !server && r.c != nil && r.fake.Idle() })
+	r.Settle("end", func() bool { return r.peer.EOF() || r.peer.WasReset() || !server && r.c != nil && r.Fake.Idle() })
 	r.peer.CloseWrite()
-	r.settle("close", func() bool { return r.fake.OpenFDs() == 0 })
+	r.Settle("close", func() bool { return r.Fake.OpenFDs() == 0 })
 	e.check(t, server, r.got())
 	if r.opens != 1 || r.closes != 1 {
 		t.Fatalf("%d opened, %d closed", r.opens, r.closes)
 	}
-	r.finish()
+	r.Finish()
 }
 
 // TestConformanceOnEngines runs the exchanges over TCP, on both engines, with both
 // roles.
 func TestConformanceOnEngines(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		below := conn.Config{Linger: 10 * time.Second}
 		s, l, err := ws.Listen(g, "tcp", "127.0.0.1:0", echoer(), ws.Config{MaxMessage: maxMessage}, below)
 		if err != nil {

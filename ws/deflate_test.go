@@ -71,10 +71,10 @@ func (s *stretcher) messages(t testing.TB, frames []frame) []frame {
 
 // wantInflated checks the messages that have come since the last look.
 func (r *rig) wantInflated(s *stretcher, frames ...frame) {
-	r.t.Helper()
-	got, rest := decode(r.t, r.client != nil, r.got())
-	if got = s.messages(r.t, got); len(rest) > 0 || !equalFrames(got, frames) {
-		r.t.Fatalf("got %v, want %v", got, frames)
+	r.T.Helper()
+	got, rest := decode(r.T, r.client != nil, r.got())
+	if got = s.messages(r.T, got); len(rest) > 0 || !equalFrames(got, frames) {
+		r.T.Fatalf("got %v, want %v", got, frames)
 	}
 }
 
@@ -206,12 +206,12 @@ func TestDeflateAnswers(t *testing.T) {
 			headers = append(headers, "Sec-WebSocket-Extensions: "+tc.answer)
 		}
 		r.peer.Feed(answerTo(request, headers...))
-		r.turns(4)
+		r.Turns(4)
 		if r.opens == 1 && strings.Contains(tc.answer, "server_no_context_takeover") {
 			s := &squeezer{} // Any window is good for one message.
 			long := sentence(1, 20000)
 			r.peer.Feed(encode(false, s.message(t, text(long+long)), s.message(t, text("again"))))
-			if r.turns(4); len(r.msgs) != 2 || r.msgs[0] != "text:"+long+long {
+			if r.Turns(4); len(r.msgs) != 2 || r.msgs[0] != "text:"+long+long {
 				t.Errorf("answer %q: heard %d messages", tc.answer, len(r.msgs))
 			}
 		}
@@ -219,7 +219,7 @@ func TestDeflateAnswers(t *testing.T) {
 			t.Errorf("answer %q: opened %d times", tc.answer, r.opens)
 		}
 		r.peer.CloseWrite()
-		r.settle("close", func() bool { return r.closes > 0 })
+		r.Settle("close", func() bool { return r.closes > 0 })
 		r.opens = 1
 		r.gone()
 	}
@@ -261,7 +261,7 @@ func deflateEcho(t *testing.T, server, takeover bool, bits, level int) {
 			answer += "; server_no_context_takeover; client_no_context_takeover"
 		}
 		r = dialing(t, o, "Sec-WebSocket-Extensions: "+answer)
-		r.turns(3)
+		r.Turns(3)
 	}
 	sizes := []int{0, 1, 15, 16, 17, 100, 100, 1000, 1000, 5000, 126, 500, 4500, 130, 20000, 40000, 70000, 130, 33000, 32768, 500}
 	if testing.Short() {
@@ -283,7 +283,7 @@ func deflateEcho(t *testing.T, server, takeover bool, bits, level int) {
 		}
 		r.peer.Feed(encode(server, frames...))
 		r.peer.Feed(encode(server, text("plain"), bin(sentence(i, 40))))
-		r.turns(60)
+		r.Turns(60)
 		want := []frame{plain, text("plain"), bin(sentence(i, 40))}
 		if len(frames) > 1 {
 			want = append([]frame{pong("p")}, want...)
@@ -297,7 +297,7 @@ func deflateEcho(t *testing.T, server, takeover bool, bits, level int) {
 		t.Errorf("%d windows are held", n)
 	}
 	r.peer.Feed(encode(server, bye(1000)))
-	r.turns(5)
+	r.Turns(5)
 	r.gone()
 	if n := r.c.Windows(); n != 0 {
 		t.Errorf("%d windows were not given back", n)
@@ -314,11 +314,11 @@ func TestAgreedIsShared(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fd, peer := r.fake.Open()
+		fd, peer := r.Fake.Open()
 		peer.AutoRead(true)
 		peer.Feed(handshake(offerAll))
-		r.loop.Defer(func() { conn.New(r.loop, int(fd), r.server, below) })
-		r.settle("open", func() bool { return r.opens == 2 })
+		r.Loop.Defer(func() { conn.New(r.Loop, int(fd), r.server, below) })
+		r.Settle("open", func() bool { return r.opens == 2 })
 		if first.Shares(r.c) == takeover {
 			t.Errorf("takeover %v: shared %v", takeover, !takeover)
 		}
@@ -407,7 +407,7 @@ func TestBomb(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			r.peer.Feed(encode(true, packed))
-			r.turns(50)
+			r.Turns(50)
 			runtime.ReadMemStats(&after)
 			r.want(bye(1009))
 			if n := after.TotalAlloc - before.TotalAlloc; n > uint64(3*min(tc.limit, ws.DefaultMaxMessage)+1<<20) {
@@ -425,7 +425,7 @@ func TestBomb(t *testing.T) {
 	// What is free of the ratio is still inflated.
 	r := dialed(t, options{cfg: ws.Config{Deflate: &ws.Deflate{MaxRatio: 2}}}, offerAll)
 	r.feed((&squeezer{}).message(t, bin(strings.Repeat("\x00", ws.DefaultMaxMessage))))
-	if r.turns(5); len(r.msgs) != 1 || len(r.msgs[0]) != len("binary:")+ws.DefaultMaxMessage {
+	if r.Turns(5); len(r.msgs) != 1 || len(r.msgs[0]) != len("binary:")+ws.DefaultMaxMessage {
 		t.Errorf("closed with %v", r.closed)
 	}
 	r.gone()
@@ -451,15 +451,15 @@ func TestRefusedLeavesNoTrace(t *testing.T) {
 			t.Fatal(s)
 		}
 		if i%10 == 0 {
-			r.turn()
+			r.Turn()
 		}
 		if i%25 == 24 {
 			r.peer.ReadAll()
-			r.turns(3)
+			r.Turns(3)
 		}
 	}
 	r.peer.AutoRead(true)
-	r.turns(10)
+	r.Turns(10)
 	if refused < 50 || len(want) < 50 {
 		t.Fatalf("%d refused, %d taken", refused, len(want))
 	}
@@ -478,10 +478,10 @@ func TestThreshold(t *testing.T) {
 	r.c.Send(ws.Text, bytes.Repeat([]byte("a"), 100))
 	noise := make([]byte, 1000)
 	for i := range noise {
-		noise[i] = byte(r.rng.Uint32())
+		noise[i] = byte(r.Rand.Uint32())
 	}
 	r.c.Send(ws.Binary, noise)
-	r.turns(2)
+	r.Turns(2)
 	got, _ := decode(t, false, r.got())
 	if len(got) != 3 || got[0].rsv != 0 || got[1].rsv != 0x40 || len(got[1].data) > 20 || got[2].rsv != 0 || got[2].data != string(noise) {
 		t.Errorf("got %v", got)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
@@ -29,7 +30,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 // TestDial has a client of ours talk to a server of ours, with and without
 // compression, and close in both directions.
 func TestDial(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		served := make(chan string, 10)
 		_, l, err := ws.Listen(g, "tcp", "127.0.0.1:0", &ws.Funcs{
 			Open: func(c *ws.Conn) { c.Send(ws.Text, []byte("welcome")) },
@@ -97,7 +98,7 @@ func TestDial(t *testing.T) {
 // TestDialFails holds the errors of a server that is not there, is none, refuses, or
 // says nothing.
 func TestDialFails(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var closes atomic.Int32
 		h := &ws.Funcs{
 			Open:  func(*ws.Conn) { t.Error("opened") },
@@ -159,7 +160,7 @@ func listenTCP(t *testing.T) net.Listener {
 // TestReconnect has a server end a client's WebSockets in several ways: each is
 // followed by another one, until the client closes.
 func TestReconnect(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		l := listenTCP(t)
 		defer l.Close()
 		var mu sync.Mutex
@@ -249,7 +250,7 @@ func TestReconnect(t *testing.T) {
 // TestReconnectEnds holds that a client which has tried often enough hears of it,
 // also when it was open before.
 func TestReconnectEnds(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var mu sync.Mutex
 		var log []string
 		note := func(s string) { mu.Lock(); log = append(log, s); mu.Unlock() }
@@ -294,7 +295,7 @@ func TestReconnectEnds(t *testing.T) {
 // TestNoDialOnLoop holds that Dial is refused on a loop, for which it would wait for
 // ever.
 func TestNoDialOnLoop(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		told := make(chan error, 1)
 		g.Loop(0).Post(func(*reactor.Loop) {
 			_, err := ws.Dial(context.Background(), g, "ws://127.0.0.1:9", &ws.Funcs{}, ws.ClientConfig{})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
@@ -33,14 +34,14 @@ func TestFullInsidePeersClose(t *testing.T) {
 			r.peer.AutoRead(false)
 			for r.c.Pending() < 998 {
 				r.c.Send(ws.Binary, make([]byte, min(120, max(0, 996-r.c.Pending()))))
-				r.turn()
+				r.Turn()
 			}
 			if r.c.IsFull() {
 				t.Fatal("full before the close")
 			}
 			r.feed(bye(4001))
 			r.peer.AutoRead(true)
-			r.turns(60)
+			r.Turns(60)
 			got, _ := decode(t, false, r.got())
 			if last := got[len(got)-1]; full != 1 || !equalFrames([]frame{last}, []frame{bye(4001)}) {
 				t.Errorf("OnFull ran %d times, and the last frame is %v", full, last)
@@ -66,7 +67,7 @@ func TestReasonIsText(t *testing.T) {
 	} {
 		r := dialed(t, options{})
 		r.c.Close(4000, tc.say)
-		r.turns(2)
+		r.Turns(2)
 		r.want(byeText(4000, tc.hear))
 		r.feed(bye(4000))
 		r.gone()
@@ -79,7 +80,7 @@ func TestReasonIsText(t *testing.T) {
 // TestLostIsNotReused holds that no event of a client that reconnects names a
 // WebSocket whose OnClose has run, and that what a Ref sends meanwhile is told.
 func TestLostIsNotReused(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var mu sync.Mutex
 		var log []string
 		gone := map[*ws.Conn]bool{}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
 )
@@ -30,7 +31,7 @@ func (n names) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, err
 // TestDialErrorTexts holds that the error of a failed dial is one line that says what is
 // wrong, once, and that errors.Is and As find the cause.
 func TestDialErrorTexts(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		free := listenTCP(t)
 		nobody := free.Addr().String()
 		_, port, _ := net.SplitHostPort(nobody)

@@ -48,9 +48,9 @@ func takesFor(t *testing.T, p []byte, n int) string {
 		k := min(n, len(p))
 		r.peer.Feed(p[:k])
 		p = p[k:]
-		r.turn()
+		r.Turn()
 	}
-	r.turns(3)
+	r.Turns(3)
 	opens := r.opens
 	r.opens = 1 // For gone: of what was not open there is a close too.
 	r.gone()

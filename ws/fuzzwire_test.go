@@ -38,10 +38,10 @@ func hearsWhat(t *testing.T, p []byte, n int) string {
 		r.peer.Feed(p[:k])
 		p = p[k:]
 		if n < 1<<13 {
-			r.turn()
+			r.Turn()
 		}
 	}
-	r.turns(3)
+	r.Turns(3)
 	r.gone()
 	if r.closes != 1 {
 		t.Fatalf("closed %d times", r.closes)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
@@ -45,11 +46,11 @@ func TestHalfHeads(t *testing.T) {
 	const peers, first, sent = 100, 3000, 5000
 	for side, line := range map[string]string{"server": "GET / HTTP/1.1\r\nX: ", "client": "HTTP/1.1 101 X\r\nX: "} {
 		t.Run(side, func(t *testing.T) {
-			engines(t, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				var heard atomic.Int64
 				half := []byte(line + strings.Repeat("x", sent-len(line)))
 				all := halfway(t, g, side == "client", peers, &heard)
-				used, before := blocks(g), heap()
+				used, before := blocks(g), testutil.Heap()
 				say := func(p []byte, sum int64) {
 					for _, c := range all {
 						if _, err := c.Write(p); err != nil {
@@ -63,7 +64,7 @@ func TestHalfHeads(t *testing.T) {
 				if n := blocks(g) - used; n > 0 {
 					t.Errorf("%d bytes of blocks for %d half heads", n, peers)
 				}
-				if n := (heap() - before) / peers; n > 2*sent+1000 {
+				if n := (testutil.Heap() - before) / peers; n > 2*sent+1000 {
 					t.Errorf("%d bytes of heap for each half head of %d", n, sent)
 				}
 				for _, c := range all {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/aio/aiotest"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/ws"
 )
 
@@ -17,7 +18,7 @@ func answer(t *testing.T, o options, say string, cut func(r *rig, p []byte)) (r 
 	r = newRig(t, o)
 	r.peer.AutoRead(true)
 	cut(r, []byte(say))
-	r.settle("answer", func() bool { return bytes.Contains(r.peer.Received(), []byte("\r\n\r\n")) })
+	r.Settle("answer", func() bool { return bytes.Contains(r.peer.Received(), []byte("\r\n\r\n")) })
 	got := r.got()
 	if len(got) < 12 || !bytes.HasPrefix(got, []byte("HTTP/1.1 ")) {
 		t.Fatalf("answer %q", got)
@@ -34,12 +35,12 @@ var cuts = map[string]func(r *rig, p []byte){
 				return
 			}
 			r.peer.Feed(p[i : i+1])
-			r.turns(1)
+			r.Turns(1)
 		}
 	},
 	"halves": func(r *rig, p []byte) {
 		r.peer.Feed(p[:len(p)/2])
-		r.turns(2)
+		r.Turns(2)
 		r.peer.Feed(p[len(p)/2:])
 	},
 }
@@ -174,7 +175,7 @@ func TestHandshakeBytes(t *testing.T) {
 	r := newRig(t, options{})
 	r.peer.AutoRead(true)
 	r.peer.Feed(append(handshake(), masked(text("in the same segment"))...))
-	r.turns(4)
+	r.Turns(4)
 	const want = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 	got := r.got()
@@ -313,31 +314,31 @@ func TestHandshakeTimeout(t *testing.T) {
 			break
 		}
 		r.peer.Feed([]byte{b})
-		r.pass(20 * time.Millisecond)
+		r.Pass(20 * time.Millisecond)
 	}
 	if got := r.got(); !bytes.HasPrefix(got, []byte("HTTP/1.1 408 ")) || r.server.Stats().HandshakeTimeouts != 1 {
 		t.Errorf("answer %q, stats %+v", got, r.server.Stats())
 	}
-	if r.now > time.Second {
-		t.Errorf("after %v", r.now)
+	if r.Now > time.Second {
+		t.Errorf("after %v", r.Now)
 	}
 	r.gone()
 }
 
 // TestHandshakeSplits holds that the answer does not depend on how the bytes come.
 func TestHandshakeSplits(t *testing.T) {
-	simulate(t, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		r := newRig(t, options{seed: seed, faults: aiotest.Config{SplitRecv: 0.7, LateRecv: 0.3, FinalRecv: 0.3, NoBuffers: 0.1, ShortSend: 0.3}})
 		r.peer.AutoRead(true)
-		p := append(handshake(strings.Repeat("X-Filler: yes\r\n", r.rng.IntN(40))+"X-Last: 1"), masked(text("hello"), bin("world"))...)
+		p := append(handshake(strings.Repeat("X-Filler: yes\r\n", r.Rand.IntN(40))+"X-Last: 1"), masked(text("hello"), bin("world"))...)
 		for len(p) > 0 {
-			n := 1 + r.rng.IntN(len(p))
+			n := 1 + r.Rand.IntN(len(p))
 			r.peer.Feed(p[:n])
 			p = p[n:]
-			r.turns(r.rng.IntN(3))
+			r.Turns(r.Rand.IntN(3))
 		}
-		r.settle("echo", func() bool { return len(r.msgs) == 2 })
-		r.turns(20)
+		r.Settle("echo", func() bool { return len(r.msgs) == 2 })
+		r.Turns(20)
 		_, behind, _ := bytes.Cut(r.got(), []byte("\r\n\r\n"))
 		if frames, _ := decode(t, false, behind); !equalFrames(frames, frames2(text("hello"), bin("world"))) {
 			t.Fatalf("echo %v", frames)

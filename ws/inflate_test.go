@@ -76,7 +76,7 @@ func TestInflatedPieces(t *testing.T) {
 		}
 		want = append(want, plain.data)
 		r.feed(in.message(t, plain))
-		r.turns(30)
+		r.Turns(30)
 	}
 	for i := range want {
 		if i >= len(h.got) || h.got[i] != want[i] {
@@ -95,13 +95,13 @@ func TestPiecesBehindWhole(t *testing.T) {
 	r := dialed(t, options{cfg: ws.Config{Deflate: everything}, window: 2 << 20}, "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=10")
 	in := &squeezer{} // What is before a message has the decompressor's steps begin within 32 KiB.
 	r.feed(in.message(t, text(sentence(1, 700_000))))
-	r.turns(30)
+	r.Turns(30)
 	h := newPieces(t)
 	r.funcs = nil
 	r.c.SetHandler(&h.Funcs)
 	want := sentence(2, 400_000)
 	r.feed(in.message(t, text(want)))
-	if r.turns(30); len(h.got) != 1 || h.got[0] != want || h.most > 64<<10 {
+	if r.Turns(30); len(h.got) != 1 || h.got[0] != want || h.most > 64<<10 {
 		t.Errorf("%d messages in %d pieces, the longest of %d bytes", len(h.got), h.count, h.most)
 	}
 	r.gone()
@@ -123,7 +123,7 @@ func TestManyFinals(t *testing.T) {
 			r.feed((&squeezer{}).message(t, bin(first)))
 			packed := finals(t, first, parts...)
 			r.feed(rsv1(bin(packed)))
-			r.turns(30)
+			r.Turns(30)
 			got := h.got
 			for _, m := range r.msgs {
 				got = append(got, strings.TrimPrefix(m, "binary:"))
@@ -161,7 +161,7 @@ func TestPiecesEnd(t *testing.T) {
 			tc.cfg.Deflate = &d
 			r := dialed(t, options{handler: &h.Funcs, cfg: tc.cfg}, offerAll)
 			r.feed((&squeezer{}).message(t, text(tc.say)))
-			r.turns(10)
+			r.Turns(10)
 			if h.count != tc.pieces {
 				t.Errorf("%d pieces, want %d", h.count, tc.pieces)
 			}
@@ -169,7 +169,7 @@ func TestPiecesEnd(t *testing.T) {
 				r.feed(bye(int(ws.Policy)))
 			}
 			r.peer.CloseWrite()
-			r.settle("close", func() bool { return h.ended != nil })
+			r.Settle("close", func() bool { return h.ended != nil })
 			if h.ended.Code != tc.code {
 				t.Errorf("closed with %v, want %d", h.ended, tc.code)
 			}
@@ -188,7 +188,7 @@ func TestPiecesMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	r.peer.Feed(p)
-	r.settle("message", func() bool { return last })
+	r.Settle("message", func() bool { return last })
 	runtime.ReadMemStats(&after)
 	if sum != 64<<20 {
 		t.Errorf("%d bytes", sum)
@@ -204,7 +204,7 @@ func TestNoLimit(t *testing.T) {
 	r := dialed(t, options{cfg: ws.Config{MaxMessage: math.MaxInt, Deflate: &ws.Deflate{MaxRatio: -1}}, window: 1 << 20}, offerAll)
 	long := sentence(1, 100000)
 	r.feed((&squeezer{}).message(t, text(long)))
-	if r.turns(5); len(r.msgs) != 1 || r.msgs[0] != "text:"+long {
+	if r.Turns(5); len(r.msgs) != 1 || r.msgs[0] != "text:"+long {
 		t.Errorf("%d messages, closed with %v", len(r.msgs), r.closed)
 	}
 	r.gone()

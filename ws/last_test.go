@@ -28,19 +28,19 @@ func TestCloseFrameHasRoom(t *testing.T) {
 				}
 				for err == nil {
 					_, err = w.Write(make([]byte, 100))
-					r.turn()
+					r.Turn()
 				}
 				ended := 0
 				for range 3 {
 					r.peer.Feed(encode(server, ping(strings.Repeat("p", 125))))
-					r.turns(3)
+					r.Turns(3)
 					if w.Close() == nil {
 						ended++
 					}
 				}
 				r.c.Close(4000, strings.Repeat("r", 123))
 				r.peer.AutoRead(true)
-				r.turns(60)
+				r.Turns(60)
 				got, _ := decode(t, !server, r.got())
 				if last := got[len(got)-1]; !equalFrames([]frame{last}, []frame{byeText(4000, strings.Repeat("r", 123))}) || ended != 1 {
 					t.Errorf("the last frame is %v, and the message ended %d times", last, ended)
@@ -61,19 +61,19 @@ func TestCloseWhilePaused(t *testing.T) {
 		if full {
 			r.peer.AutoRead(false)
 			r.c.Send(ws.Binary, make([]byte, 5000))
-			r.turns(3)
+			r.Turns(3)
 		} else {
 			r.c.Conn().PauseRead()
 		}
 		r.peer.Feed(encode(true, text("never mind"), bye(1000)))
-		r.turns(3)
+		r.Turns(3)
 		if r.closed != nil || !r.c.Conn().ReadPaused() {
 			t.Fatal("reading is not paused")
 		}
 		r.c.Close(ws.Normal, "")
-		r.turns(3)
+		r.Turns(3)
 		r.peer.AutoRead(true)
-		r.turns(60)
+		r.Turns(60)
 		if r.gone(); len(r.msgs) != 0 {
 			t.Errorf("messages %q behind the close", r.msgs)
 		}
@@ -97,7 +97,7 @@ func TestCloseOfSlowReader(t *testing.T) {
 		answered := false
 		for range 20 {
 			for range 2 {
-				r.pass(250 * time.Millisecond)
+				r.Pass(250 * time.Millisecond)
 				_, _ = r.peer.Read(make([]byte, takes/2))
 			}
 			if r.c.Pending() == 0 && r.peer.Waiting() == 0 && !answered {

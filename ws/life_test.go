@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
@@ -29,11 +30,11 @@ func TestHeartbeat(t *testing.T) {
 			r = dialed(t, options{cfg: beating})
 		} else {
 			r = dialing(t, options{cfg: beating})
-			r.turns(3)
+			r.Turns(3)
 		}
-		feed := func(f frame) { r.peer.Feed(encode(server, f)); r.turns(2) }
+		feed := func(f frame) { r.peer.Feed(encode(server, f)); r.Turns(2) }
 		for i := range 3 {
-			r.pass(550 * time.Millisecond)
+			r.Pass(550 * time.Millisecond)
 			if got := r.got(); len(got) > 0 {
 				t.Fatalf("% x, while the peer was not silent for long", got)
 			}
@@ -41,16 +42,16 @@ func TestHeartbeat(t *testing.T) {
 				feed(pong("unasked")) // Any sign will do.
 			}
 		}
-		r.pass(300 * time.Millisecond)
+		r.Pass(300 * time.Millisecond)
 		if got, _ := decode(t, !server, r.got()); !equalFrames(got, frames(ping(""))) {
 			t.Fatalf("got %v, want a ping", got)
 		}
 		feed(pong(""))
-		r.pass(850 * time.Millisecond)
+		r.Pass(850 * time.Millisecond)
 		if got, _ := decode(t, !server, r.got()); !equalFrames(got, frames(ping(""))) || r.closes > 0 {
 			t.Fatalf("got %v, want a second ping", got)
 		}
-		r.pass(500 * time.Millisecond)
+		r.Pass(500 * time.Millisecond)
 		if got, _ := decode(t, !server, r.got()); len(got) > 0 || !r.peer.WasReset() {
 			t.Errorf("got %v, reset: %v", got, r.peer.WasReset())
 		}
@@ -76,12 +77,12 @@ func TestHeartbeatAfterClose(t *testing.T) {
 	cfg.CloseTimeout = 5 * time.Second
 	r := dialed(t, options{cfg: cfg})
 	r.c.Close(ws.Normal, "")
-	r.turns(2)
+	r.Turns(2)
 	r.want(bye(1000))
-	r.pass(4 * time.Second)
+	r.Pass(4 * time.Second)
 	r.want()
 	r.feed(bye(1000))
-	r.pass(4 * time.Second)
+	r.Pass(4 * time.Second)
 	r.want()
 	r.gone()
 	r.wantClose(ws.Normal, false, true)
@@ -94,13 +95,13 @@ func TestHeartbeatOfSlowReader(t *testing.T) {
 	r.peer.AutoRead(false)
 	r.c.Send(ws.Binary, make([]byte, 4000))
 	for range 30 {
-		r.pass(200 * time.Millisecond)
+		r.Pass(200 * time.Millisecond)
 		_, _ = r.peer.Read(make([]byte, 50))
 	}
 	if r.closes > 0 || r.c.Pending() == 0 {
 		t.Fatalf("closed with %v, %d pending", r.closed, r.c.Pending())
 	}
-	r.pass(2 * time.Second)
+	r.Pass(2 * time.Second)
 	if s := r.server.Stats(); s.PongTimeouts != 1 {
 		t.Errorf("stats %+v", s)
 	}
@@ -120,15 +121,15 @@ func TestHeartbeatIsSpread(t *testing.T) {
 	cfg, _ := conn.Config{}.Check()
 	all := make([]interface{ Received() []byte }, peers)
 	for i := range all {
-		fd, p := r.fake.Open()
+		fd, p := r.Fake.Open()
 		p.AutoRead(true)
 		p.Feed(handshake())
 		all[i] = p
-		r.loop.Defer(func() { conn.New(r.loop, int(fd), s, cfg) })
+		r.Loop.Defer(func() { conn.New(r.Loop, int(fd), s, cfg) })
 	}
 	var times []int
 	for range 90 {
-		r.pass(10 * time.Millisecond)
+		r.Pass(10 * time.Millisecond)
 		n := 0
 		for _, p := range all {
 			n += bytes.Count(p.Received(), []byte("\x89\x00"))
@@ -145,21 +146,21 @@ func TestHeartbeatIsSpread(t *testing.T) {
 	if most > peers/4 {
 		t.Errorf("%d of %d in 10 ms: %v", most, peers, times)
 	}
-	r.loop.Defer(func() { _ = r.c }) // Their end is that of the loop.
+	r.Loop.Defer(func() { _ = r.c }) // Their end is that of the loop.
 }
 
 // TestClose holds the handshake of a close that begins here.
 func TestClose(t *testing.T) {
 	for _, server := range []bool{true, false} {
 		r := dialedOr(t, server, options{})
-		feed := func(f ...frame) { r.peer.Feed(encode(server, f...)); r.turns(3) }
+		feed := func(f ...frame) { r.peer.Feed(encode(server, f...)); r.Turns(3) }
 		r.c.Send(ws.Text, []byte("before"))
 		r.c.Close(4321, "good reason")
 		r.c.Close(ws.Normal, "again")
 		if s := r.c.Send(ws.Text, []byte("behind")); s != conn.Closed || r.c.Ping(nil) != conn.Closed {
 			t.Errorf("behind a close: %v", s)
 		}
-		r.turns(2)
+		r.Turns(2)
 		got, _ := decode(t, !server, r.got())
 		if !equalFrames(got, frames(text("before"), byeText(4321, "good reason"))) {
 			t.Errorf("got %v", got)
@@ -184,7 +185,7 @@ func TestMistakeBehindClose(t *testing.T) {
 		r := dialedOr(t, server, options{})
 		r.c.Close(4001, "")
 		r.peer.Feed(encode(server, frame{op: 3}))
-		r.turns(3)
+		r.Turns(3)
 		if got, _ := decode(t, !server, r.got()); !equalFrames(got, frames(bye(4001))) {
 			t.Errorf("got %v", got)
 		}
@@ -201,7 +202,7 @@ func TestLingerBehindClose(t *testing.T) {
 	r := dialed(t, options{cfg: ws.Config{CloseTimeout: 300 * time.Millisecond}, below: conn.Config{Linger: time.Minute}})
 	r.c.Close(ws.Normal, "")
 	r.feed(bye(1000))
-	r.pass(2 * time.Second)
+	r.Pass(2 * time.Second)
 	if r.peer.WasReset() || r.closes > 0 || !r.peer.EOF() {
 		t.Errorf("reset: %v, closed %d times", r.peer.WasReset(), r.closes)
 	}
@@ -212,7 +213,7 @@ func TestLingerBehindClose(t *testing.T) {
 // TestNoHeartbeat holds that there is none unless it was asked for.
 func TestNoHeartbeat(t *testing.T) {
 	r := dialed(t, options{cfg: ws.Config{HandshakeTimeout: 200 * time.Millisecond, CloseTimeout: 100 * time.Millisecond}})
-	r.pass(3 * time.Second)
+	r.Pass(3 * time.Second)
 	if r.want(); r.closes > 0 {
 		t.Errorf("closed with %v", r.closed)
 	}
@@ -228,7 +229,7 @@ func TestAnnounced(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	r.feed(f)
-	r.turns(20)
+	r.Turns(20)
 	runtime.ReadMemStats(&after)
 	if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
 		t.Errorf("%d bytes for 100 KiB of a message", n)
@@ -240,7 +241,7 @@ func TestAnnounced(t *testing.T) {
 func TestLongReason(t *testing.T) {
 	r := dialed(t, options{})
 	r.c.Close(4000, strings.Repeat("µ", 100))
-	r.turns(2)
+	r.Turns(2)
 	if got, _ := decode(t, false, r.got()); len(got) != 1 || got[0].data[2:] != strings.Repeat("µ", 61) {
 		t.Errorf("got %q", got)
 	}
@@ -254,7 +255,7 @@ func dialedOr(t *testing.T, server bool, o options) *rig {
 		return dialed(t, o)
 	}
 	r := dialing(t, o)
-	r.turns(3)
+	r.Turns(3)
 	return r
 }
 
@@ -269,7 +270,7 @@ func TestPeerCloses(t *testing.T) {
 			r := dialedOr(t, server, options{})
 			r.c.Send(ws.Text, []byte("x"))
 			r.peer.Feed(encode(server, tc.f))
-			r.turns(3)
+			r.Turns(3)
 			if s := r.c.Send(ws.Text, nil); s != conn.Closed {
 				t.Errorf("send behind the close: %v", s)
 			}
@@ -288,15 +289,15 @@ func TestPeerCloses(t *testing.T) {
 func TestCloseTimeout(t *testing.T) {
 	for _, server := range []bool{true, false} {
 		r := dialedOr(t, server, options{cfg: ws.Config{CloseTimeout: 700 * time.Millisecond}})
-		from := r.now
+		from := r.Now
 		r.c.Close(ws.GoingAway, "")
-		for !r.peer.EOF() && r.now < from+3*time.Second {
-			r.pass(10 * time.Millisecond)
-			if r.now < from+500*time.Millisecond {
+		for !r.peer.EOF() && r.Now < from+3*time.Second {
+			r.Pass(10 * time.Millisecond)
+			if r.Now < from+500*time.Millisecond {
 				r.peer.Feed(encode(server, text("never mind"))) // No excuse.
 			}
 		}
-		if d := r.now - from; d < 650*time.Millisecond || d > 900*time.Millisecond {
+		if d := r.Now - from; d < 650*time.Millisecond || d > 900*time.Millisecond {
 			t.Errorf("closed after %v", d)
 		}
 		r.gone()
@@ -317,7 +318,7 @@ func TestEnds(t *testing.T) {
 		"in a message": {func(r *rig) {
 			r.feed(more(text("half")))
 			r.peer.Feed([]byte{0x80})
-			r.turns(2)
+			r.Turns(2)
 			r.peer.CloseWrite()
 		}, true, func(err error) bool { return err == io.EOF }},
 		"reset":       {func(r *rig) { r.peer.Reset() }, true, reason(conn.PeerReset)},
@@ -327,7 +328,7 @@ func TestEnds(t *testing.T) {
 		r := dialed(t, options{})
 		r.c.Send(ws.Text, []byte("last words"))
 		tc.end(r)
-		r.turns(3)
+		r.Turns(3)
 		if name == "end of file" {
 			r.want(text("last words"))
 		}
@@ -378,17 +379,17 @@ func TestPanics(t *testing.T) {
 			t.Fatal(err)
 		}
 		cfg, _ := conn.Config{}.Check()
-		fd, p := r.fake.Open()
+		fd, p := r.Fake.Open()
 		p.AutoRead(true)
 		p.Feed(handshake())
-		r.loop.Defer(func() { conn.New(r.loop, int(fd), s, cfg) })
-		r.turns(3)
+		r.Loop.Defer(func() { conn.New(r.Loop, int(fd), s, cfg) })
+		r.Turns(3)
 		if hook == "ping" || hook == "pong" {
 			p.Feed(masked(ping(""), pong("")))
 		} else {
 			p.Feed(masked(text(strings.Repeat("x", 3000)), text("behind"), more(text("and"))))
 		}
-		r.turns(5)
+		r.Turns(5)
 		if !p.WasReset() || r.closes > 0 || s.Stats().Open != 0 || closed != map[bool]int{true: 0, false: 1}[hook == "upgrade"] {
 			t.Errorf("%s: reset %v, the other closed %d times, stats %+v, closed %d times", hook, p.WasReset(), r.closes, s.Stats(), closed)
 		}
@@ -400,7 +401,7 @@ func TestPanics(t *testing.T) {
 
 // TestFragments holds messages taken in pieces: the same bytes however they come.
 func TestFragments(t *testing.T) {
-	simulate(t, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		var got []frame
 		open := false
 		h := &ws.Funcs{
@@ -421,26 +422,26 @@ func TestFragments(t *testing.T) {
 		in := &squeezer{takeover: true}
 		var p []byte
 		for i := range 6 {
-			f := text(sentence(i, r.rng.IntN(3000)))
+			f := text(sentence(i, r.Rand.IntN(3000)))
 			want = append(want, f)
-			if r.rng.IntN(2) == 0 {
+			if r.Rand.IntN(2) == 0 {
 				f = in.message(t, f)
 			}
-			p = append(p, encode(true, cut(r.rng, f)...)...)
+			p = append(p, encode(true, cut(r.Rand, f)...)...)
 		}
 		for len(p) > 0 {
-			n := 1 + r.rng.IntN(min(len(p), 2000))
+			n := 1 + r.Rand.IntN(min(len(p), 2000))
 			r.peer.Feed(p[:n])
 			p = p[n:]
-			r.turns(r.rng.IntN(2))
+			r.Turns(r.Rand.IntN(2))
 		}
-		r.settle("messages", func() bool { return len(got) == len(want) && !open })
+		r.Settle("messages", func() bool { return len(got) == len(want) && !open })
 		if !equalFrames(got, want) {
 			t.Fatalf("got %v, want %v", got, want)
 		}
 		r.peer.CloseWrite()
-		r.settle("close", func() bool { return r.fake.OpenFDs() == 0 })
-		r.finish()
+		r.Settle("close", func() bool { return r.Fake.OpenFDs() == 0 })
+		r.Finish()
 	})
 }
 
@@ -468,7 +469,7 @@ func cut(rng *rand.Rand, f frame) (parts []frame) {
 // TestShutdown holds that every peer is told GoingAway, and that a shutdown ends
 // when they have answered. workerman has no such thing.
 func TestShutdown(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		_, l, err := ws.Listen(g, "tcp", "127.0.0.1:0", echoer(), ws.Config{}, conn.Config{})
 		if err != nil {
 			t.Fatal(err)
@@ -528,9 +529,9 @@ func TestPauseInsideBlock(t *testing.T) {
 		if s := strings.Join(got, " "); s != want {
 			t.Fatalf("step %d: heard %q", i, s)
 		}
-		r.turns(3)
+		r.Turns(3)
 		c.Conn().ResumeRead()
-		r.turns(3)
+		r.Turns(3)
 	}
 	r.gone()
 }
@@ -541,11 +542,11 @@ func TestPauseInsideBlock(t *testing.T) {
 func TestHeartbeatWhilePaused(t *testing.T) {
 	for _, gone := range []bool{false, true} {
 		r := dialed(t, options{cfg: beating})
-		r.pass(850 * time.Millisecond)
+		r.Pass(850 * time.Millisecond)
 		r.want(ping(""))
 		r.c.Conn().PauseRead()
 		r.peer.Feed(masked(pong("")))
-		r.pass(3 * time.Second)
+		r.Pass(3 * time.Second)
 		got, _ := decode(t, false, r.got())
 		if n := len(got); n < 2 || n > 4 || !equalFrames(got, slices.Repeat([]frame{ping("")}, n)) {
 			t.Fatalf("in 3 s of pause the peer got %v", got)
@@ -555,15 +556,15 @@ func TestHeartbeatWhilePaused(t *testing.T) {
 		}
 		if gone {
 			r.peer.Reset()
-			r.pass(3 * time.Second)
+			r.Pass(3 * time.Second)
 			if r.closes != 1 {
 				t.Fatalf("%d closes, 3 s after the peer's reset", r.closes)
 			}
 		} else {
 			r.c.Conn().ResumeRead()
-			r.pass(500 * time.Millisecond)
+			r.Pass(500 * time.Millisecond)
 			r.want()
-			r.pass(400 * time.Millisecond)
+			r.Pass(400 * time.Millisecond)
 			r.want(ping(""))
 		}
 		r.gone()

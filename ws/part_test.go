@@ -28,7 +28,7 @@ func TestAnnouncedTakesNothing(t *testing.T) {
 		f := bin("x")
 		f.length = n
 		r.feed(f)
-		if small, bulk := r.small.InUse(), r.bulk.InUse(); small != 1 || bulk != 0 || r.closed != nil {
+		if small, bulk := r.Small.InUse(), r.Bulk.InUse(); small != 1 || bulk != 0 || r.closed != nil {
 			t.Errorf("a byte of %d holds %d small and %d large blocks; closed: %v", n, small, bulk, r.closed)
 		}
 		r.gone()
@@ -40,9 +40,9 @@ func TestAnnouncedTakesNothing(t *testing.T) {
 		k := min(1000, len(p))
 		r.peer.Feed(p[:k])
 		p = p[k:]
-		r.turns(3)
+		r.Turns(3)
 	}
-	r.turns(60)
+	r.Turns(60)
 	r.want(bin(say))
 	r.gone()
 }
@@ -63,12 +63,12 @@ func TestNoiseAtLimit(t *testing.T) {
 			frames[0].data = f.data[:most/2]
 		}
 		r.peer.Feed(encode(true, frames...))
-		r.turns(100)
+		r.Turns(100)
 		if len(r.msgs) != 1 || r.closed != nil {
 			t.Errorf("parts %v: %d messages, closed: %v", parts, len(r.msgs), r.closed)
 		}
 		r.feed(bin(static(most + 1)))
-		r.turns(20)
+		r.Turns(20)
 		r.gone()
 		r.wantClose(ws.TooBig, false, false)
 	}
@@ -102,7 +102,7 @@ func TestTailIsNoMessage(t *testing.T) {
 				r.pieces()
 			}
 			r.feed(f)
-			r.turns(3)
+			r.Turns(3)
 			if len(r.msgs) != 0 {
 				t.Errorf("% x came as %q", f.data, r.msgs)
 			}
@@ -133,7 +133,7 @@ func TestMessageLikeTail(t *testing.T) {
 			}
 			for _, f := range frames {
 				r.peer.Feed(encode(true, f))
-				r.turns(60)
+				r.Turns(60)
 			}
 			for i := range r.msgs {
 				r.msgs[i] = strings.TrimPrefix(r.msgs[i], "binary:")

@@ -30,7 +30,7 @@ func TestPongsOfSlowReader(t *testing.T) {
 					}
 					most = max(most, r.c.Pending())
 					_, _ = r.peer.Read(make([]byte, read))
-					r.turns(2)
+					r.Turns(2)
 				}
 				step(0)
 				for i := range pings { // Three come for each message that is read.
@@ -44,7 +44,7 @@ func TestPongsOfSlowReader(t *testing.T) {
 					t.Errorf("%d bytes pending, more than %d", most, waiting)
 				}
 				r.peer.AutoRead(true)
-				r.turns(60)
+				r.Turns(60)
 				all, _ := decode(t, !server, r.got())
 				answered, last := 0, -1
 				for _, f := range all {

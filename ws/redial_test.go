@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
@@ -84,7 +85,7 @@ func (r *redialer) over(t *testing.T) {
 // connect again when the server ends the connection instead of answering.
 func TestClosedIsNotRedialed(t *testing.T) {
 	for _, reset := range []bool{false, true} {
-		engines(t, func(t *testing.T, g *reactor.Group) {
+		looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 			r := dialAgain(t, g, never, func(c net.Conn) { drop(c, reset) })
 			r.next(t, "open")
 			r.ref.Close(ws.Normal, "")
@@ -97,7 +98,7 @@ func TestClosedIsNotRedialed(t *testing.T) {
 // TestShutdownIsNotRedialed holds that a group ends although the servers of its clients
 // do not answer its goodbye, but end the connection.
 func TestShutdownIsNotRedialed(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		r := dialAgain(t, g, never, func(c net.Conn) { drop(c, true) })
 		r.next(t, "open")
 		ctx, cancel := context.WithTimeout(context.Background(), testutil.Timeout(10*time.Second))
@@ -114,7 +115,7 @@ func TestShutdownIsNotRedialed(t *testing.T) {
 // down, or at its handshake.
 func TestCloseWhileDown(t *testing.T) {
 	for _, greeting := range []bool{false, true} {
-		engines(t, func(t *testing.T, g *reactor.Group) {
+		looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 			lost, asked := make(chan bool), make(chan bool)
 			refuse := func(i int, c net.Conn) bool {
 				if i == 1 && greeting {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
@@ -29,7 +30,7 @@ func TestInterimAnswers(t *testing.T) {
 			r := newClientRig(t, options{})
 			request := r.request()
 			cut(r, append(append([]byte(tc.before), answerTo(request)...), encode(false, text("greeting"))...))
-			r.turns(5)
+			r.Turns(5)
 			if r.opens != tc.opens || len(r.msgs) != tc.opens {
 				t.Errorf("%s behind %.60q: opened %d times, heard %q", how, tc.before, r.opens, r.msgs)
 			}
@@ -73,7 +74,7 @@ func TestRefusalText(t *testing.T) {
 				r := newClientRig(t, options{})
 				r.request()
 				cut(r, []byte(tc.head+tc.body))
-				r.turns(3)
+				r.Turns(3)
 				if over := r.client.Stats().Refused == 1; !over {
 					t.Fatalf("%s: not counted", what)
 				}
@@ -83,15 +84,15 @@ func TestRefusalText(t *testing.T) {
 				case "reset":
 					r.peer.Reset()
 				}
-				from := r.now
-				r.settle("close", func() bool { return r.closes > 0 || tc.end && r.peer.EOF() || r.peer.WasReset() })
-				if waited := r.now - from; waited > 4*time.Second || ending == "time" && !tc.end && waited < time.Second/2 {
+				from := r.Now
+				r.Settle("close", func() bool { return r.closes > 0 || tc.end && r.peer.EOF() || r.peer.WasReset() })
+				if waited := r.Now - from; waited > 4*time.Second || ending == "time" && !tc.end && waited < time.Second/2 {
 					t.Errorf("%s: ended after %v", what, waited)
 				}
 				if !r.peer.WasReset() {
 					r.peer.CloseWrite()
 				}
-				r.settle("close", func() bool { return r.closes > 0 })
+				r.Settle("close", func() bool { return r.closes > 0 })
 				var he *ws.HandshakeError
 				if !errors.As(r.closed, &he) || string(he.Body) != tc.want || fmt.Sprint("HTTP/1.1 ", he.Status, " ", he.Reason) != strings.Replace(tc.head[:strings.Index(tc.head, "\r\n")], "1.0", "1.1", 1) || he.Header == nil {
 					t.Errorf("%s: %v with %q, want %q", what, r.closed, he.Body, tc.want)
@@ -108,7 +109,7 @@ func TestRefusalText(t *testing.T) {
 func TestRefusalIsRedialed(t *testing.T) {
 	for _, status := range []int{404, 503} {
 		for _, reset := range []bool{false, true} {
-			engines(t, func(t *testing.T, g *reactor.Group) {
+			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 				refuse := func(i int, c net.Conn) bool {
 					if i > 0 {
 						_, _ = fmt.Fprintf(c, "HTTP/1.1 %d X\r\nContent-Length: 100\r\n\r\nnot now", status)

@@ -12,15 +12,15 @@ import (
 
 // another opens one more connection to the server of a rig.
 func (r *rig) another() *aiotest.Peer {
-	r.t.Helper()
+	r.T.Helper()
 	below, err := conn.Config{}.Check()
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
-	fd, peer := r.fake.Open()
+	fd, peer := r.Fake.Open()
 	peer.AutoRead(true)
-	r.loop.Defer(func() { conn.New(r.loop, int(fd), r.server, below) })
-	r.turn()
+	r.Loop.Defer(func() { conn.New(r.Loop, int(fd), r.server, below) })
+	r.Turn()
 	return peer
 }
 
@@ -52,10 +52,10 @@ func TestRequestAfterPanic(t *testing.T) {
 			r := newRig(t, options{handler: h, cfg: ws.Config{Deflate: &ws.Deflate{}}})
 			r.peer.AutoRead(true)
 			r.peer.Feed(bytes.Replace(handshake(offerAll), []byte("room=1"), []byte("first"), 1))
-			r.turns(5)
+			r.Turns(5)
 			peer := r.another()
 			peer.Feed(handshake(offerAll))
-			r.turns(5)
+			r.Turns(5)
 			got := string(peer.Received())
 			if !strings.HasPrefix(got, "HTTP/1.1 101 ") || strings.Contains(got, "Cookie") || !strings.Contains(got, "permessage-deflate") {
 				t.Errorf("the second is told %q", got)

@@ -4,142 +4,22 @@ import (
 	"bytes"
 	"crypto/sha1"
 	"encoding/base64"
-	"flag"
 	"fmt"
-	"log/slog"
-	"math/rand/v2"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/penstock-go/penstock/aio/aiotest"
-	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
-	"github.com/penstock-go/penstock/internal/invariants"
-	"github.com/penstock-go/penstock/internal/testutil"
-	"github.com/penstock-go/penstock/reactor"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/ws"
 )
 
-var (
-	simSeed  = flag.Uint64("sim.seed", 0, "replay the simulation of this one seed")
-	simSeeds = flag.Uint64("sim.seeds", 300, "how many seeds to simulate, a sixth of them with -short or the race detector")
-)
-
-func TestMain(m *testing.M) {
-	// A loop that waits keeps its P: leave some to the tests.
-	runtime.GOMAXPROCS(max(8, runtime.GOMAXPROCS(0)))
-	testutil.Main(m)
-}
-
-// simulate runs fn for each seed, and names the seed that fails.
-func simulate(t *testing.T, fn func(t *testing.T, seed uint64)) {
-	t.Helper()
-	if *simSeed != 0 {
-		fn(t, *simSeed)
-		return
-	}
-	seeds := *simSeeds
-	if testing.Short() || invariants.Enabled {
-		seeds = max(1, seeds/6)
-	}
-	for seed := range seeds {
-		ok := t.Run(fmt.Sprintf("seed=%d", seed+1), func(t *testing.T) {
-			defer func() {
-				if v := recover(); v != nil {
-					buf := make([]byte, 16<<10)
-					t.Fatalf("panic: %v\n%s", v, buf[:runtime.Stack(buf, false)])
-				}
-			}()
-			fn(t, seed+1)
-		})
-		if !ok {
-			t.Fatalf("replay: go test ./ws -run '^%s$' -sim.seed=%d", t.Name(), seed+1)
-		}
-	}
-}
-
-// world is one loop on a simulated kernel with a simulated clock.
-type world struct {
-	t           testing.TB
-	rng         *rand.Rand
-	fake        *aiotest.Fake
-	loop        *reactor.Loop
-	small, bulk *buf.Pool
-	now         time.Duration
-}
-
-func newWorld(t testing.TB, seed uint64, faults aiotest.Config) *world {
-	t.Helper()
-	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1))}
-	w.small, _ = buf.NewPool(buf.Config{BlockSize: reactor.SmallBlock, SlabBlocks: 8})
-	w.bulk, _ = buf.NewPool(buf.Config{BlockSize: reactor.BulkBlock, SlabBlocks: 8})
-	faults.OnIdle = func(d time.Duration) { w.now += max(0, min(d, time.Second)) }
-	faults.Bulk = w.bulk
-	w.fake = aiotest.NewFake(seed, w.small, faults)
-	w.loop = reactor.NewLoop(reactor.LoopConfig{
-		Engine: w.fake, Small: w.small, Bulk: w.bulk,
-		Clock:  func() time.Duration { return w.now },
-		Logger: slog.New(slog.DiscardHandler),
-	})
-	return w
-}
-
-// turn turns the loop and lets a little time pass.
-func (w *world) turn() {
-	if err := w.loop.Turn(0); err != nil {
-		w.t.Fatal(err)
-	}
-	w.now += time.Millisecond
-}
-
-func (w *world) turns(n int) {
-	for range n {
-		w.turn()
-	}
-}
-
-// pass lets d pass, in steps that no timer is late by more than 10 ms.
-func (w *world) pass(d time.Duration) {
-	for end := w.now + d; w.now < end; w.now += 9 * time.Millisecond {
-		w.turn()
-	}
-}
-
-// settle turns until ok, and fails when that does not come about.
-func (w *world) settle(what string, ok func() bool) {
-	w.t.Helper()
-	for range 50000 {
-		if ok() {
-			return
-		}
-		w.turn()
-	}
-	w.t.Fatalf("%s: not within 50000 turns", what)
-}
-
-// finish checks that nothing was left behind.
-func (w *world) finish() {
-	w.t.Helper()
-	w.settle("operations home", func() bool { return w.fake.InFlight() == 0 })
-	if n := w.fake.OpenFDs(); n != 0 {
-		w.t.Errorf("%d descriptors left open", n)
-	}
-	if err := w.fake.Close(); err != nil {
-		w.t.Error(err)
-	}
-	if a, b := w.small.InUse(), w.bulk.InUse(); a != 0 || b != 0 {
-		w.t.Fatalf("%d small and %d bulk blocks leaked", a, b)
-	}
-	w.small.Close()
-	w.bulk.Close()
-}
+func TestMain(m *testing.M) { looptest.Main(m) }
 
 // rig is one WebSocket of a server on a kernel without misfortunes, and its peer,
 // which speaks bytes. It notes what the handler hears.
 type rig struct {
-	*world
+	*looptest.World
 	server *ws.Server
 	funcs  *ws.Funcs // of the rig
 	client *ws.Client
@@ -170,7 +50,7 @@ func newRig(t *testing.T, o options) *rig {
 	if o.window > 0 {
 		o.faults.SendBufferMin, o.faults.SendBufferMax = o.window, o.window
 	}
-	r := &rig{world: newWorld(t, max(1, o.seed), o.faults)}
+	r := &rig{World: looptest.New(t, looptest.Options{Seed: max(1, o.seed), Faults: o.faults})}
 	h := o.handler
 	if h == nil {
 		r.funcs = r.echo()
@@ -184,10 +64,10 @@ func newRig(t *testing.T, o options) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fd, peer := r.fake.Open()
+	fd, peer := r.Fake.Open()
 	r.peer = peer
-	r.loop.Defer(func() { conn.New(r.loop, int(fd), r.server, below) })
-	r.turn()
+	r.Loop.Defer(func() { conn.New(r.Loop, int(fd), r.server, below) })
+	r.Turn()
 	return r
 }
 
@@ -209,7 +89,7 @@ func dialed(t *testing.T, o options, headers ...string) *rig {
 	r := newRig(t, o)
 	r.peer.AutoRead(true)
 	r.peer.Feed(handshake(headers...))
-	r.settle("handshake", func() bool { return bytes.Contains(r.peer.Received(), []byte("\r\n\r\n")) })
+	r.Settle("handshake", func() bool { return bytes.Contains(r.peer.Received(), []byte("\r\n\r\n")) })
 	answer := r.peer.Received()
 	if !bytes.HasPrefix(answer, []byte("HTTP/1.1 101 ")) {
 		t.Fatalf("answer %q", answer)
@@ -239,40 +119,40 @@ func (r *rig) got() []byte {
 // feed sends frames, masked as a client does, and lets them be heard.
 func (r *rig) feed(frames ...frame) {
 	r.peer.Feed(encode(true, frames...))
-	r.turns(3)
+	r.Turns(3)
 }
 
 // want checks the frames that have come since the last look.
 func (r *rig) want(frames ...frame) {
-	r.t.Helper()
-	got, rest := decode(r.t, false, r.got())
+	r.T.Helper()
+	got, rest := decode(r.T, false, r.got())
 	if len(rest) > 0 {
-		r.t.Fatalf("% x behind the frames", rest)
+		r.T.Fatalf("% x behind the frames", rest)
 	}
 	if !equalFrames(got, frames) {
-		r.t.Fatalf("got frames %v, want %v", got, frames)
+		r.T.Fatalf("got frames %v, want %v", got, frames)
 	}
 }
 
 // gone waits for the end and checks that nothing is left. The peer is kind.
 func (r *rig) gone() {
-	r.t.Helper()
+	r.T.Helper()
 	if !r.peer.WasReset() {
 		r.peer.AutoRead(true)
 		r.peer.CloseWrite()
 	}
-	r.settle("close", func() bool { return r.fake.OpenFDs() == 0 })
+	r.Settle("close", func() bool { return r.Fake.OpenFDs() == 0 })
 	if r.funcs != nil && r.opens != r.closes {
-		r.t.Errorf("%d opened, %d closed", r.opens, r.closes)
+		r.T.Errorf("%d opened, %d closed", r.opens, r.closes)
 	}
-	r.finish()
+	r.Finish()
 }
 
 // wantClose checks what OnClose was told.
 func (r *rig) wantClose(code ws.Code, remote, clean bool) {
-	r.t.Helper()
+	r.T.Helper()
 	if r.closes != 1 || r.closed.Code != code || r.closed.Remote != remote || r.closed.Clean != clean {
-		r.t.Fatalf("%d closes, the last %+v; want code %d, remote %v, clean %v", r.closes, r.closed, code, remote, clean)
+		r.T.Fatalf("%d closes, the last %+v; want code %d, remote %v, clean %v", r.closes, r.closed, code, remote, clean)
 	}
 }
 
@@ -284,28 +164,6 @@ func name(format string, args ...any) string {
 		}
 		return r
 	}, fmt.Appendf(nil, format, args...)))
-}
-
-// engines runs a test on each real engine.
-func engines(t *testing.T, test func(t *testing.T, g *reactor.Group)) {
-	t.Helper()
-	for _, kind := range []reactor.EngineKind{reactor.Uring, reactor.Epoll} {
-		t.Run(kind.String(), func(t *testing.T) {
-			g, err := reactor.Start(reactor.Config{Loops: 1, Engine: kind, Logger: slog.New(slog.DiscardHandler)})
-			if kind == reactor.Uring {
-				testutil.SkipIfKernelOlder(t, "6.1", "io_uring", err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				if err := g.Close(); err != nil {
-					t.Error(err)
-				}
-			}()
-			test(t, g)
-		})
-	}
 }
 
 // dialing is a rig whose side is the client, and whose handshake is done.
@@ -324,7 +182,7 @@ func newClientRig(t *testing.T, o options) *rig {
 	if o.window > 0 {
 		o.faults.SendBufferMin, o.faults.SendBufferMax = o.window, o.window
 	}
-	r := &rig{world: newWorld(t, max(1, o.seed), o.faults)}
+	r := &rig{World: looptest.New(t, looptest.Options{Seed: max(1, o.seed), Faults: o.faults})}
 	h := o.handler
 	if h == nil {
 		r.funcs = r.echo()
@@ -339,18 +197,18 @@ func newClientRig(t *testing.T, o options) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fd, peer := r.fake.Open()
+	fd, peer := r.Fake.Open()
 	r.peer = peer
-	r.loop.Defer(func() { conn.New(r.loop, int(fd), k, below) })
-	r.turn()
+	r.Loop.Defer(func() { conn.New(r.Loop, int(fd), k, below) })
+	r.Turn()
 	return r
 }
 
 // request waits for what the client asks for.
 func (r *rig) request() string {
-	r.t.Helper()
+	r.T.Helper()
 	r.peer.AutoRead(true)
-	r.settle("request", func() bool { return bytes.Contains(r.peer.Received(), []byte("\r\n\r\n")) })
+	r.Settle("request", func() bool { return bytes.Contains(r.peer.Received(), []byte("\r\n\r\n")) })
 	return string(r.got())
 }
 

@@ -14,10 +14,10 @@ func TestPanicInSendReceived(t *testing.T) {
 	h := &ws.Funcs{Full: func(*ws.Conn) { panic("full") }, Message: func(c *ws.Conn, m *ws.Message) { c.SendReceived(m) }}
 	r := newRig(t, options{window: 200, handler: h, below: conn.Config{HighWater: 1000, Limit: 1 << 20}})
 	r.peer.Feed(handshake())
-	r.turns(3)
+	r.Turns(3)
 	r.feed(frame{op: 2, data: strings.Repeat("a", 2500)}, frame{op: 2, data: strings.Repeat("b", 60)})
-	r.turns(20)
-	r.world.finish()
+	r.Turns(20)
+	r.World.Finish()
 }
 
 // TestFullInRefusal has a budget that another connection has used up refuse a message in
@@ -42,19 +42,19 @@ func TestFullInRefusal(t *testing.T) {
 	}
 	r := newRig(t, options{window: 200, handler: h, below: conn.Config{Budget: budget}})
 	r.peer.Feed(handshake())
-	r.turns(3)
-	fd, _ := r.fake.Open()
+	r.Turns(3)
+	fd, _ := r.Fake.Open()
 	cfg, err := conn.Config{Budget: budget}.Check()
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := conn.New(r.loop, int(fd), &conn.Funcs{}, cfg)
+	other := conn.New(r.Loop, int(fd), &conn.Funcs{}, cfg)
 	if _, err = other.Write(make([]byte, 3000)); err != nil {
 		t.Fatal(err)
 	}
-	r.turns(3)
+	r.Turns(3)
 	r.feed(frame{op: 2, data: strings.Repeat("a", 2500)})
-	if r.turns(5); inFull != 2500 {
+	if r.Turns(5); inFull != 2500 {
 		t.Errorf("the message has %d bytes in OnFull", inFull)
 	}
 }
@@ -70,20 +70,20 @@ func TestPanicInRefusal(t *testing.T) {
 	}
 	r := newRig(t, options{window: 200, handler: h, below: conn.Config{Budget: budget}})
 	r.peer.Feed(handshake())
-	r.turns(3)
-	fd, _ := r.fake.Open()
+	r.Turns(3)
+	fd, _ := r.Fake.Open()
 	cfg, _ := conn.Config{Budget: budget}.Check()
-	other := conn.New(r.loop, int(fd), &conn.Funcs{}, cfg)
+	other := conn.New(r.Loop, int(fd), &conn.Funcs{}, cfg)
 	if _, err := other.Write(make([]byte, 3000)); err != nil {
 		t.Fatal(err)
 	}
-	r.turns(3)
+	r.Turns(3)
 	r.feed(frame{op: 2, data: strings.Repeat("a", 2500)}, frame{op: 2, data: strings.Repeat("b", 60)})
-	r.turns(20)
+	r.Turns(20)
 	other.Abort()
-	r.turns(20)
+	r.Turns(20)
 	if fulls != 1 {
 		t.Errorf("fulls %d", fulls)
 	}
-	r.world.finish()
+	r.World.Finish()
 }

@@ -25,11 +25,11 @@ func TestAnswers(t *testing.T) {
 	h.Close = func(_ *ws.Conn, err *ws.CloseError) { r.closed = err; r.closes++ }
 	r = newRig(t, options{handler: h, window: 200, below: conn.Config{HighWater: 100, LowWater: 20, Limit: 150}})
 	r.peer.Feed(handshake())
-	r.turns(3)
+	r.Turns(3)
 	r.read = len(r.got()) // Nothing is read yet.
 	fill := make([]byte, 200-r.peer.Waiting()-2)
 	r.c.Send(ws.Binary, fill)
-	r.turns(3)
+	r.Turns(3)
 	if r.c.Pending() != 0 || r.peer.Waiting() != 200 {
 		t.Fatalf("%d pending, %d with the peer", r.c.Pending(), r.peer.Waiting())
 	}
@@ -54,7 +54,7 @@ func TestAnswers(t *testing.T) {
 		t.Errorf("%d pending behind a close", r.c.Pending())
 	}
 	r.peer.AutoRead(true)
-	r.turns(3)
+	r.Turns(3)
 	if !strings.HasPrefix(fmt.Sprint(log), "[full 100 drain ") || len(log) != 2 {
 		t.Errorf("hooks %v", log)
 	}
@@ -84,7 +84,7 @@ func TestPrepared(t *testing.T) {
 		short := ws.Prepare(ws.Binary, []byte("short"))
 		noise := make([]byte, 500)
 		for i := range noise {
-			noise[i] = byte(r.rng.Uint32())
+			noise[i] = byte(r.Rand.Uint32())
 		}
 		random := ws.Prepare(ws.Binary, noise)
 		for range 3 {
@@ -94,7 +94,7 @@ func TestPrepared(t *testing.T) {
 				}
 			}
 			r.c.Send(ws.Text, []byte(sentence(2, 2000)))
-			r.turns(3)
+			r.Turns(3)
 			r.wantInflated(out, text(sentence(1, 3000)), bin("short"), bin(string(noise)), text(sentence(1, 3000)), text(sentence(2, 2000)))
 		}
 		if long.Op() != ws.Text || long.Len() != 3000 {
@@ -106,9 +106,9 @@ func TestPrepared(t *testing.T) {
 		r.gone()
 	}
 	r := dialing(t, options{cfg: ws.Config{Deflate: everything}}, "Sec-WebSocket-Extensions: permessage-deflate")
-	r.turns(3)
+	r.Turns(3)
 	r.c.SendPrepared(ws.Prepare(ws.Text, []byte(sentence(1, 3000))))
-	r.turns(3)
+	r.Turns(3)
 	r.wantInflated(&stretcher{takeover: true, bits: 15}, text(sentence(1, 3000)))
 	r.gone()
 }
@@ -186,7 +186,7 @@ func TestSendInsideOnFull(t *testing.T) {
 		}
 	}
 	r.peer.AutoRead(true)
-	r.settle("flush", func() bool { return c.Pending() == 0 })
+	r.Settle("flush", func() bool { return c.Pending() == 0 })
 	if depth == 0 {
 		t.Fatal("never full")
 	}
@@ -233,7 +233,7 @@ func TestRef(t *testing.T) {
 		if err := <-done; err != "<nil>" {
 			t.Error(err)
 		}
-		r.turns(5)
+		r.Turns(5)
 		r.wantInflated(&stretcher{takeover: true, bits: 15}, text(sentence(1, 1000)), bin("b"), text(sentence(3, 500)), text(sentence(2, 1000)), text("did"), bye(4001))
 		r.feed(bye(4001))
 		r.gone()
@@ -246,7 +246,7 @@ func TestRef(t *testing.T) {
 	for ref.Do(func(*ws.Conn) {}) {
 	}
 	ref.Close(4002, "")
-	r.turns(3)
+	r.Turns(3)
 	r.want(bye(4002))
 	r.gone()
 	var zero ws.Ref
@@ -286,17 +286,17 @@ func TestRefIsBounded(t *testing.T) {
 	if ref.Pending() != 1000 {
 		t.Errorf("%d pending", ref.Pending())
 	}
-	r.turns(3)
+	r.Turns(3)
 	if got, _ := decode(t, false, r.got()); len(got) != 10 {
 		t.Errorf("%d came", len(got))
 	}
 	w, _ := r.c.NewWriter(ws.Text)
 	ref.Send(ws.Text, []byte("inside"))
-	r.turns(2)
+	r.Turns(2)
 	_ = w.Close()
 	r.c.Close(ws.Normal, "")
 	ref.Send(ws.Text, []byte("behind"))
-	r.turns(2)
+	r.Turns(2)
 	if got := fmt.Sprint(told); got != "[2 200 true false 1 6 true false 1 6 false true]" {
 		t.Errorf("told %s", got)
 	}
@@ -311,7 +311,7 @@ func TestRefSendsPrepared(t *testing.T) {
 	for i := range 2 {
 		random := make([]byte, 700)
 		for i := range random {
-			random[i] = byte(r.rng.Uint32())
+			random[i] = byte(r.Rand.Uint32())
 		}
 		say := fmt.Sprint(i) + string(random) + strings.Repeat("a", 280)
 		if s := ref.SendPrepared(ws.Prepare(ws.Binary, []byte(say))); s > conn.Full {
@@ -322,7 +322,7 @@ func TestRefSendsPrepared(t *testing.T) {
 	if s := ref.SendPrepared(ws.Prepare(ws.Text, []byte("behind"))); s != conn.Rejected {
 		t.Errorf("past the limit: %v", s)
 	}
-	r.turns(3)
+	r.Turns(3)
 	r.wantInflated(&stretcher{takeover: true, bits: 15}, want...)
 	r.gone()
 }
@@ -366,9 +366,9 @@ func TestDropOldest(t *testing.T) {
 		// The rig has been given its handler already: all the same one.
 		*r.funcs = *h
 		r.peer.Feed(handshake(headers))
-		r.turns(3)
+		r.Turns(3)
 		r.peer.AutoRead(true)
-		r.settle("flush", func() bool { return r.c.Pending() == 0 })
+		r.Settle("flush", func() bool { return r.c.Pending() == 0 })
 		_, p, ok := bytes.Cut(r.got(), []byte("\r\n\r\n"))
 		if !ok {
 			t.Fatal("the answer to the handshake was dropped")
@@ -402,10 +402,10 @@ func TestSendReceivedRefused(t *testing.T) {
 	for _, retry := range []bool{false, true} {
 		r := newRig(t, options{window: 200, below: conn.Config{HighWater: 50, Limit: 100}})
 		r.peer.Feed(handshake())
-		r.turns(3)
+		r.Turns(3)
 		r.read = len(r.got()) // Nothing is read yet.
 		r.c.Send(ws.Binary, make([]byte, 300))
-		r.turns(3)
+		r.Turns(3)
 		var frames []frame
 		for i, n := range []int{2500, 60, 1500, 0} {
 			frames = append(frames, frame{op: 2, data: strings.Repeat(string(rune('a'+i)), n)})
@@ -430,7 +430,7 @@ func TestSendReceivedRefused(t *testing.T) {
 			t.Fatalf("%d messages heard, %d refused", len(got), refused)
 		}
 		r.peer.AutoRead(true)
-		r.settle("flush", func() bool { return r.c.Pending() == 0 })
+		r.Settle("flush", func() bool { return r.c.Pending() == 0 })
 		_, p, _ := bytes.Cut(r.peer.Received(), []byte("\r\n\r\n"))
 		back, _ := decode(t, false, p)
 		if retry && !equalFrames(back[1:], frames) || !retry && len(back) != 1 {

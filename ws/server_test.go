@@ -40,9 +40,9 @@ func TestRecvLimit(t *testing.T) {
 			k := min(len(p), 100+len(p)/7)
 			r.peer.Feed(p[:k])
 			p = p[k:]
-			r.turns(3)
+			r.Turns(3)
 		}
-		r.turns(20)
+		r.Turns(20)
 		if len(r.msgs) != 2 || len(r.msgs[0]) != n+5 {
 			t.Fatalf("%d bytes: heard %d messages", n, len(r.msgs))
 		}

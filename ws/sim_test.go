@@ -9,6 +9,7 @@ import (
 
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/ws"
 )
 
@@ -43,7 +44,7 @@ func (a *actor) OnOpen(c *ws.Conn) { a.c = c }
 func (a *actor) OnMessage(c *ws.Conn, m *ws.Message) {
 	f := frame{op: byte(m.Op), data: string(m.Bytes())}
 	a.got = append(a.got, f)
-	switch a.r.rng.IntN(4) {
+	switch a.r.Rand.IntN(4) {
 	case 0:
 		at := len(a.sent)
 		a.sent = append(a.sent, f) // Before: a hook inside may send more.
@@ -60,19 +61,19 @@ func (a *actor) OnMessage(c *ws.Conn, m *ws.Message) {
 
 func (a *actor) OnFull(c *ws.Conn) {
 	if a.isFull {
-		a.r.t.Error("two Fulls without a Drain")
+		a.r.T.Error("two Fulls without a Drain")
 	}
-	if a.isFull = true; a.r.rng.IntN(3) == 0 {
+	if a.isFull = true; a.r.Rand.IntN(3) == 0 {
 		a.act()
 	}
 }
 
 func (a *actor) OnDrain(*ws.Conn) {
 	if !a.isFull {
-		a.r.t.Error("a Drain without a Full")
+		a.r.T.Error("a Drain without a Full")
 	}
 	a.isFull = false
-	for range a.r.rng.IntN(4) {
+	for range a.r.Rand.IntN(4) {
 		a.act()
 	}
 }
@@ -88,7 +89,7 @@ func (a *actor) send(f frame) {
 	a.sent = append(a.sent, f) // Before: a hook may send more.
 	var s conn.Status
 	op, p := ws.Op(f.op), []byte(f.data)
-	if a.r.rng.IntN(2) == 0 {
+	if a.r.Rand.IntN(2) == 0 {
 		s = a.c.Send(op, p)
 	} else {
 		s = a.c.SendPrepared(ws.Prepare(op, p))
@@ -115,7 +116,7 @@ func (a *actor) post(f frame) {
 		}
 	})
 	var s conn.Status
-	if a.r.rng.IntN(2) == 0 {
+	if a.r.Rand.IntN(2) == 0 {
 		s = ref.Send(ws.Op(f.op), []byte(f.data))
 	} else {
 		s = ref.SendPrepared(ws.Prepare(ws.Op(f.op), []byte(f.data)))
@@ -145,18 +146,18 @@ func (a *actor) OnError(_ *ws.Conn, err error) {
 
 // piece is a part of a message, that is compressed well or badly.
 func (a *actor) piece() string {
-	n := 1 + a.r.rng.IntN(3000)
-	if a.r.rng.IntN(2) == 0 {
+	n := 1 + a.r.Rand.IntN(3000)
+	if a.r.Rand.IntN(2) == 0 {
 		return noise(n)
 	}
-	return sentence(a.r.rng.IntN(50), n)
+	return sentence(a.r.Rand.IntN(50), n)
 }
 
 // stream sends a message from a reader.
 func (a *actor) stream() {
 	s := &script{err: io.EOF}
 	f := frame{op: 2}
-	for range a.r.rng.IntN(6) {
+	for range a.r.Rand.IntN(6) {
 		piece := a.piece()
 		s.list = append(s.list, piece)
 		f.data += piece
@@ -175,7 +176,7 @@ func (a *actor) stream() {
 
 // act does something at random.
 func (a *actor) act() {
-	rng := a.r.rng
+	rng := a.r.Rand
 	switch rng.IntN(12) {
 	case 6:
 		a.stream()
@@ -225,7 +226,7 @@ func (a *actor) write() {
 	case err != nil && a.w == w:
 		a.half.data = a.half.data[:was] + a.half.data[was+len(piece):]
 		a.refused++
-	case err == nil && a.r.rng.IntN(3) == 0:
+	case err == nil && a.r.Rand.IntN(3) == 0:
 		_ = w.Flush()
 	}
 }
@@ -235,7 +236,7 @@ func (a *actor) write() {
 // arrives, whole and in order; whatever was refused has left no trace.
 func TestSimulation(t *testing.T) {
 	mailed, streams := 0, 0
-	simulate(t, func(t *testing.T, seed uint64) {
+	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		faults := aiotest.Config{
 			SplitRecv: 0.3, LateRecv: 0.2, FinalRecv: 0.1, NoBuffers: 0.05, ShortSend: 0.3, WouldBlock: 0.2, LateSend: 0.3,
 			LateCancel: 0.3, CancelRace: 0.3, SendBufferMin: 200, SendBufferMax: 4000,
@@ -263,28 +264,28 @@ func TestSimulation(t *testing.T) {
 			offer += "; server_no_context_takeover"
 		}
 		r.peer.Feed(handshake(offer))
-		r.settle("open", func() bool { return a.c != nil || r.peer.WasReset() })
+		r.Settle("open", func() bool { return a.c != nil || r.peer.WasReset() })
 		said := a.speak()
 		r.peer.AutoRead(true)
 		if !r.peer.WasReset() {
 			a.c.Conn().ResumeRead()
 			a.c.Close(ws.Normal, "")
-			r.settle("close frame", func() bool { return r.peer.WasReset() || bytes.Contains(tail(r.peer.Received(), 40), []byte{0x88}) })
+			r.Settle("close frame", func() bool { return r.peer.WasReset() || bytes.Contains(tail(r.peer.Received(), 40), []byte{0x88}) })
 			if !r.peer.WasReset() {
 				r.peer.Feed(encode(true, bye(1000)))
 			}
 		}
-		r.settle("end", func() bool {
+		r.Settle("end", func() bool {
 			if !r.peer.WasReset() && a.closes == 0 && a.c != nil {
 				a.c.Conn().ResumeRead() // Whoever is called last may have paused again.
 			}
-			return r.fake.OpenFDs() == 0
+			return r.Fake.OpenFDs() == 0
 		})
 		a.check(said, takeover)
 		mailed, streams = mailed+a.mailed, streams+a.streams
-		r.finish()
+		r.Finish()
 	})
-	if *simSeed == 0 && (mailed < 10 || streams < 10) {
+	if !looptest.Replaying() && (mailed < 10 || streams < 10) {
 		t.Errorf("%d messages went through a Ref, %d from a reader", mailed, streams)
 	}
 }
@@ -298,33 +299,33 @@ func (a *actor) speak() (said []frame) {
 		if r.peer.WasReset() || a.closes > 0 {
 			return said
 		}
-		switch r.rng.IntN(7) {
+		switch r.Rand.IntN(7) {
 		case 6:
-			for range 1 + r.rng.IntN(20) { // The pongs take the room that a Writer counts on.
-				r.peer.Feed(encode(true, ping(sentence(r.rng.IntN(50), r.rng.IntN(126)))))
+			for range 1 + r.Rand.IntN(20) { // The pongs take the room that a Writer counts on.
+				r.peer.Feed(encode(true, ping(sentence(r.Rand.IntN(50), r.Rand.IntN(126)))))
 			}
 		case 0:
-			f := text(sentence(r.rng.IntN(50), r.rng.IntN(2000)))
+			f := text(sentence(r.Rand.IntN(50), r.Rand.IntN(2000)))
 			said = append(said, f)
-			if r.rng.IntN(2) == 0 && a.c.Compressed() {
-				f = in.message(r.t, f)
+			if r.Rand.IntN(2) == 0 && a.c.Compressed() {
+				f = in.message(r.T, f)
 			}
-			r.peer.Feed(encode(true, cut(r.rng, f)...))
+			r.peer.Feed(encode(true, cut(r.Rand, f)...))
 		case 1, 2:
-			_, _ = r.peer.Read(make([]byte, r.rng.IntN(4000)))
+			_, _ = r.peer.Read(make([]byte, r.Rand.IntN(4000)))
 		case 3:
 			a.c.Conn().ResumeRead()
 		default:
 			a.act()
 		}
-		r.turns(r.rng.IntN(3))
+		r.Turns(r.Rand.IntN(3))
 	}
 	return said
 }
 
 // check compares what came with what was sent.
 func (a *actor) check(said []frame, takeover bool) {
-	r, t := a.r, a.r.t
+	r, t := a.r, a.r.T
 	if a.closes > 1 || a.closes == 0 && a.c != nil {
 		t.Fatalf("closed %d times", a.closes)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
@@ -43,7 +44,7 @@ func TestSendFrom(t *testing.T) {
 			most := 0
 			for told == 0 || r.c.Pending() > 0 {
 				r.peer.ReadAll()
-				r.turn()
+				r.Turn()
 				most = max(most, r.c.Pending())
 			}
 			r.peer.ReadAll()
@@ -68,7 +69,7 @@ func TestSendFrom(t *testing.T) {
 // TestSendFromEnds holds what becomes of a stream that fails, panics, or loses its peer.
 func TestSendFromEnds(t *testing.T) {
 	failure := errors.New("broken disk")
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		for _, tc := range []struct {
 			name   string
 			reader io.Reader
@@ -167,15 +168,15 @@ func TestSendFromBesidePings(t *testing.T) {
 				t.Fatal(s)
 			}
 			for range 3000 {
-				if r.turn(); r.rng.IntN(3) == 0 && r.c.Pending() < 950 {
+				if r.Turn(); r.Rand.IntN(3) == 0 && r.c.Pending() < 950 {
 					r.peer.Feed(encode(true, ping(strings.Repeat("p", 125))))
 				}
-				if r.rng.IntN(5) == 0 {
+				if r.Rand.IntN(5) == 0 {
 					_, _ = r.peer.Read(make([]byte, 200))
 				}
 			}
 			r.peer.AutoRead(true)
-			r.settle("flush", func() bool { return r.closed != nil || told == nil && r.c.Pending() == 0 })
+			r.Settle("flush", func() bool { return r.closed != nil || told == nil && r.c.Pending() == 0 })
 			if told != nil || r.closed != nil {
 				t.Fatalf("%v, %q: told %v, closed %v", policy, headers, told, r.closed)
 			}
@@ -201,7 +202,7 @@ func TestSendFromNothing(t *testing.T) {
 			told = err
 			r.c.Send(ws.Text, []byte("another"))
 		})
-		r.turns(3)
+		r.Turns(3)
 		if told != failure {
 			t.Errorf("told %v", told)
 		}
@@ -237,9 +238,9 @@ func TestSendFromBehindClose(t *testing.T) {
 	if s := r.c.SendFrom(ws.Text, strings.NewReader("late"), func(err error) { told = err }); s != conn.Queued {
 		t.Fatal(s)
 	}
-	r.turns(3)
+	r.Turns(3)
 	r.c.Conn().Close()
-	if r.turns(3); told != conn.ErrClosed {
+	if r.Turns(3); told != conn.ErrClosed {
 		t.Errorf("told %v", told)
 	}
 	r.c.Conn().Abort()
@@ -255,10 +256,10 @@ func TestSendFromBehindCloseFrame(t *testing.T) {
 	if s := r.c.SendFrom(ws.Binary, conn.Inline(counts{&reads}), func(err error) { told = err }); s != conn.Queued {
 		t.Fatal(s)
 	}
-	r.turns(5)
+	r.Turns(5)
 	had := reads
 	r.c.Close(ws.Normal, "")
-	if r.turns(5); reads != had || had == 0 || told != conn.ErrClosed {
+	if r.Turns(5); reads != had || had == 0 || told != conn.ErrClosed {
 		t.Errorf("%d reads before the close, %d with those behind it; told %v", had, reads, told)
 	}
 	r.peer.Feed(encode(true, bye(1000)))
@@ -276,12 +277,12 @@ func TestSendFromPastDo(t *testing.T) {
 	r := dialed(t, options{})
 	ref, read, done, goroutines := r.c.Ref(), make(chan bool), false, runtime.NumGoroutine()
 	r.c.SendFrom(ws.Text, &slow{read}, func(err error) { done = err == nil })
-	r.turn()
+	r.Turn()
 	for ref.Do(func(*ws.Conn) {}) {
 	}
 	read <- true
 	testutil.Eventually(t, 10*time.Second, "the end of the Read", func() bool { return runtime.NumGoroutine() <= goroutines })
-	r.settle("done", func() bool { return done && r.c.Pending() == 0 })
+	r.Settle("done", func() bool { return done && r.c.Pending() == 0 })
 	if f := r.joined(); f.data != "late" {
 		t.Errorf("%v came", f)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
@@ -119,7 +120,7 @@ func TestTopics(t *testing.T) {
 // TestTopicsRefuse holds that a member which is in the middle of another message is told
 // what it has missed, and that no more than 16 MiB wait for a loop that stands.
 func TestTopicsRefuse(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		topics := ws.NewTopics(g)
 		refs, told, read := make(chan ws.Ref, 1), make(chan error, 32), make(chan bool)
 		h := &ws.Funcs{

@@ -25,7 +25,7 @@ func TestUnsureIsNotReferredTo(t *testing.T) {
 	c.SendPrepared(ws.Prepare(ws.Text, data))
 	c.Send(ws.Text, data)
 	r.peer.AutoRead(true)
-	r.settle("flush", func() bool { return c.Pending() == 0 })
+	r.Settle("flush", func() bool { return c.Pending() == 0 })
 	got, _ := decode(t, false, r.got())
 	if len(got) != 3 || fulls == 0 {
 		t.Fatalf("%d frames, full %d times", len(got), fulls)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/conn"
+	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
@@ -19,7 +20,7 @@ import (
 // TestUpgrade moves connections of net/http onto the loop, with what was sent behind
 // the handshake, beside plain requests to the same server.
 func TestUpgrade(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		h := &ws.Funcs{
 			Upgrade: func(r *ws.Request) {
 				switch r.Path() {
@@ -133,7 +134,7 @@ func (l wrapping) Accept() (net.Conn, error) {
 // TestUpgradeTurnsAway holds that whoever is too many, and whose connection has no
 // socket, is answered, and that the limit is one of open WebSockets.
 func TestUpgradeTurnsAway(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		u, err := ws.NewUpgrader(g, &ws.Funcs{}, ws.Config{}, conn.Config{MaxConns: 2})
 		if err != nil {
 			t.Fatal(err)
@@ -182,7 +183,7 @@ func TestUpgradeTurnsAway(t *testing.T) {
 // TestUpgradeOverBridge moves a connection from a server of net/http that is on the
 // loops itself.
 func TestUpgradeOverBridge(t *testing.T) {
-	engines(t, func(t *testing.T, g *reactor.Group) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		u, err := ws.NewUpgrader(g, echoer(), ws.Config{}, conn.Config{MaxConns: 1})
 		if err != nil {
 			t.Fatal(err)

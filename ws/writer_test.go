@@ -24,26 +24,26 @@ func noise(n int) string {
 
 // joined returns the message that the fragments which have come are parts of.
 func (r *rig) joined() frame {
-	r.t.Helper()
+	r.T.Helper()
 	return r.joinedBy(&stretcher{bits: 15})
 }
 
 // joinedBy is joined for a message that may refer to those before it.
 func (r *rig) joinedBy(s *stretcher) frame {
-	r.t.Helper()
-	got, rest := decode(r.t, r.client != nil, r.got())
+	r.T.Helper()
+	got, rest := decode(r.T, r.client != nil, r.got())
 	got = slices.DeleteFunc(got, func(f frame) bool { return f.op > 8 })
 	if len(rest) > 0 || len(got) == 0 {
-		r.t.Fatalf("%d frames, % x behind them", len(got), rest)
+		r.T.Fatalf("%d frames, % x behind them", len(got), rest)
 	}
 	whole := frame{op: got[0].op, rsv: got[0].rsv, part: got[len(got)-1].part}
 	for i, f := range got {
 		if (f.op == 0) != (i > 0) || f.part != (i < len(got)-1) {
-			r.t.Fatalf("frame %d of %d: %v", i, len(got), f)
+			r.T.Fatalf("frame %d of %d: %v", i, len(got), f)
 		}
 		whole.data += f.data
 	}
-	return s.message(r.t, whole)
+	return s.message(r.T, whole)
 }
 
 // stuff sends pings until the queue of a peer that does not read is at its limit.
@@ -95,7 +95,7 @@ func TestWriter(t *testing.T) {
 			}
 			want = append(want, text(all.String()))
 		}
-		r.turns(5)
+		r.Turns(5)
 		frames, rest := decode(t, false, r.got())
 		if len(rest) > 0 {
 			t.Fatalf("% x behind", rest)
@@ -142,7 +142,7 @@ func TestWriterFollowsMarks(t *testing.T) {
 		refused := 0
 		write := func(c *ws.Conn) {
 			for all.Len() < 150000 && !c.IsFull() {
-				piece := fmt.Sprintf("%x ", r.rng.Uint64())
+				piece := fmt.Sprintf("%x ", r.Rand.Uint64())
 				_, err := w.Write([]byte(piece))
 				switch err {
 				case nil:
@@ -170,7 +170,7 @@ func TestWriterFollowsMarks(t *testing.T) {
 		r.feed(text("go"))
 		for range 3000 {
 			r.peer.ReadAll()
-			r.turns(2)
+			r.Turns(2)
 			if w == nil && c.Pending() == 0 {
 				break
 			}
@@ -219,14 +219,14 @@ func TestFlushRefused(t *testing.T) {
 		t.Fatalf("Write: %v", err)
 	}
 	r.peer.AutoRead(true)
-	r.turns(5)
+	r.Turns(5)
 	if _, err := w.Write([]byte(sentence(2, 500))); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r.turns(5)
+	r.Turns(5)
 	got, _ := decode(t, false, r.got())
 	got = slices.DeleteFunc(got, func(f frame) bool { return f.op == 9 })
 	for _, f := range got[1:] {
@@ -262,7 +262,7 @@ func TestCloseRefused(t *testing.T) {
 				if r.c.Send(ws.Text, nil) != conn.Rejected {
 					t.Error("a message inside another was taken")
 				}
-				r.turns(20)
+				r.Turns(20)
 				if then == "write" {
 					if _, err := w.Write([]byte("more")); err != nil {
 						t.Error(err)
@@ -277,7 +277,7 @@ func TestCloseRefused(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			r.turns(20)
+			r.Turns(20)
 			if f := r.joined(); f.data != say {
 				t.Errorf("%q, %s: %d bytes came of %d", headers, then, len(f.data), len(say))
 			}
@@ -301,7 +301,7 @@ func TestWriterInsideOnFull(t *testing.T) {
 	r = newRig(t, options{handler: h, cfg: ws.Config{Deflate: everything}, window: 300, below: conn.Config{HighWater: 200, Limit: 2000}})
 	r.peer.AutoRead(true)
 	r.peer.Feed(handshake(offerAll))
-	r.settle("open", func() bool { return r.c != nil })
+	r.Settle("open", func() bool { return r.c != nil })
 	r.peer.AutoRead(false)
 	first, _ := r.c.NewWriter(ws.Text)
 	_, _ = first.Write([]byte(noise(2000)))
@@ -322,7 +322,7 @@ func TestWriterInsideOnFull(t *testing.T) {
 func TestWriterOfClient(t *testing.T) {
 	for _, headers := range [][]string{nil, {"Sec-WebSocket-Extensions: permessage-deflate"}} {
 		r := dialing(t, options{cfg: ws.Config{Deflate: everything}, window: 1 << 20}, headers...)
-		if r.turns(3); r.c.Compressed() != (headers != nil) {
+		if r.Turns(3); r.c.Compressed() != (headers != nil) {
 			t.Fatalf("%q: compressed: %v", headers, r.c.Compressed())
 		}
 		out := &stretcher{takeover: true, bits: 15}
@@ -340,7 +340,7 @@ func TestWriterOfClient(t *testing.T) {
 			if err := w.Close(); err != nil {
 				t.Fatal(err)
 			}
-			r.turns(5)
+			r.Turns(5)
 			if f := r.joinedBy(out); f.data != say {
 				t.Errorf("%d bytes: %d came", len(say), len(f.data))
 			}

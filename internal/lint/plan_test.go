@@ -15,6 +15,7 @@ var plan = map[string][]string{
 	"internal/testutil":   {},
 	"internal/lint":       {},
 	"internal/firehose":   {"buf", "conn", "reactor"}, // a protocol that programs share
+	"internal/looptest":   {"aio", "aio/aiotest", "buf", "reactor", "internal/invariants", "internal/testutil"},
 
 	"buf":               {"internal/invariants"},
 	"aio":               {"buf", "internal/invariants"},
@@ -31,7 +32,7 @@ var plan = map[string][]string{
 
 // forTests is what the tests of every room may import besides: they open real
 // engines by way of the rooms below, and share suites and deadlines.
-var forTests = []string{"aio/aiotest", "internal/testutil", "internal/invariants"}
+var forTests = []string{"aio/aiotest", "internal/looptest", "internal/testutil", "internal/invariants"}
 
 // foreign lists the packages outside the standard library that a room may
 // import. "" stands for every room, a trailing "/" for all that begins so.
