@@ -7,17 +7,79 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
 
+// creeper is a client that takes its time, and no more than it has.
+type creeper struct {
+	*net.TCPConn
+	t   *testing.T
+	got int
+	err error // of the last Read
+}
+
+// creep connects, with a small buffer: its kernel tells of room by the part of it.
+func creep(t *testing.T, l *conn.Listener) *creeper {
+	t.Helper()
+	c := &creeper{TCPConn: dial(t, l), t: t}
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetReadBuffer(64 << 10); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// take reads until so many bytes more have come to its kernel, which is what the other
+// side sees of a reader, or until the end.
+func (c *creeper) take(n uint64) {
+	buf := make([]byte, 4<<10)
+	for came := c.came(); c.err == nil && c.came()-came < n; {
+		c.read(buf)
+	}
+}
+
+func (c *creeper) read(buf []byte) {
+	n, err := c.Read(buf)
+	c.got, c.err = c.got+n, err
+}
+
+// came returns the bytes that its kernel has received.
+func (c *creeper) came() (n uint64) {
+	raw, err := c.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) {
+			if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+				n = info.Bytes_received
+			}
+		})
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return n
+}
+
+// rest reads to the end, and checks that all has come.
+func (c *creeper) rest(size int) {
+	c.t.Helper()
+	for buf := make([]byte, 64<<10); c.err == nil; {
+		c.read(buf)
+	}
+	if c.got != size || !errors.Is(c.err, io.EOF) {
+		c.t.Errorf("%d of %d bytes, then %v", c.got, size, c.err)
+	}
+}
+
 // TestSlowReaderBehindClose has a client that reads slower than CloseTimeout
 // would allow, and goes on sending meanwhile: what the kernel has taken before
 // the close is not lost to a reset.
 func TestSlowReaderBehindClose(t *testing.T) {
-	const size = 400 << 10
+	const size = 1 << 20
 	timeout := testutil.Timeout(500 * time.Millisecond)
 	looptest.Engines(t, reactor.Config{Loops: 1}, func(t *testing.T, g *reactor.Group) {
 		ended := make(chan error, 1)
@@ -28,33 +90,14 @@ func TestSlowReaderBehindClose(t *testing.T) {
 			},
 			Close: func(_ *conn.Conn, err error) { ended <- err },
 		}
-		l, err := conn.Listen(g, "tcp", "127.0.0.1:0", h, conn.Config{CloseTimeout: timeout, Linger: timeout / 10})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		buf := make([]byte, size/80)
-		got := 0
-		for {
+		l := listen(t, g, h, conn.Config{CloseTimeout: timeout, Linger: timeout / 10})
+		c := creep(t, l)
+		for began := time.Now(); c.err == nil && time.Since(began) < 5*timeout/2; time.Sleep(timeout / 6) {
 			_, _ = c.Write([]byte("still here"))
-			n, err := c.Read(buf)
-			got += n
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatalf("after %d of %d bytes: %v", got, size, err)
-			}
-			time.Sleep(timeout / 50) // 1.6 x CloseTimeout in all.
+			c.take(64 << 10) // In each CloseTimeout behind the first, at the least.
 		}
-		c.Close()
-		if got != size {
-			t.Errorf("%d of %d bytes", got, size)
-		}
+		c.rest(size)
+		_ = c.Close()
 		if err := <-ended; err != nil {
 			t.Errorf("closed with %v", err)
 		}
@@ -65,40 +108,21 @@ func TestSlowReaderBehindClose(t *testing.T) {
 // without a pause, but slower than the kernel frees room for the next of it
 // within a CloseTimeout.
 func TestSlowReaderBehindEOF(t *testing.T) {
-	const size = 4 << 20
-	timeout := testutil.Timeout(300 * time.Millisecond)
+	const size = 16 << 20
+	timeout := testutil.Timeout(500 * time.Millisecond)
 	looptest.Engines(t, reactor.Config{Loops: 1}, func(t *testing.T, g *reactor.Group) {
 		ended := make(chan error, 1)
 		h := &conn.Funcs{
 			Open:  func(c *conn.Conn) { _, _ = c.Write(make([]byte, size)) },
 			Close: func(_ *conn.Conn, err error) { ended <- err },
 		}
-		l, err := conn.Listen(g, "tcp", "127.0.0.1:0", h, conn.Config{CloseTimeout: timeout})
-		if err != nil {
-			t.Fatal(err)
+		l := listen(t, g, h, conn.Config{CloseTimeout: timeout})
+		c := creep(t, l)
+		_ = c.CloseWrite()
+		for began := time.Now(); c.err == nil && time.Since(began) < 3*timeout; time.Sleep(timeout / 8) {
+			c.take(1)
 		}
-		c, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		_ = c.(*net.TCPConn).CloseWrite()
-		buf := make([]byte, 20<<10)
-		got := 0
-		for {
-			n, err := c.Read(buf)
-			got += n
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatalf("after %d of %d bytes: %v", got, size, err)
-			}
-			time.Sleep(timeout / 30)
-		}
-		if got != size {
-			t.Errorf("%d of %d bytes", got, size)
-		}
+		c.rest(size)
 		if err := <-ended; !errors.Is(err, io.EOF) {
 			t.Errorf("closed with %v", err)
 		}
