@@ -251,44 +251,30 @@ func TestReconnect(t *testing.T) {
 // also when it was open before.
 func TestReconnectEnds(t *testing.T) {
 	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
-		var mu sync.Mutex
-		var log []string
-		note := func(s string) { mu.Lock(); log = append(log, s); mu.Unlock() }
-		ends := make(chan bool, 10)
+		heard, asked := make(chan string, 100), make(chan ws.Ref, 10)
 		h := &ws.Funcs{
-			Open:  func(c *ws.Conn) { note("open"); c.Send(ws.Text, []byte("end it")) },
-			Retry: func(*ws.Conn, conn.Retry) { note("retry") },
-			Close: func(_ *ws.Conn, err *ws.CloseError) { note(fmt.Sprint("close ", err.Code)); ends <- true },
+			Open:  func(c *ws.Conn) { heard <- "open"; c.Send(ws.Text, []byte("end it")) },
+			Retry: func(*ws.Conn, conn.Retry) { heard <- "retry" },
+			Close: func(_ *ws.Conn, err *ws.CloseError) { heard <- fmt.Sprint("close ", err.Code) },
 		}
-		s, l, err := ws.Listen(g, "tcp", "127.0.0.1:0", &ws.Funcs{Message: func(c *ws.Conn, _ *ws.Message) { c.Conn().Abort() }}, ws.Config{}, conn.Config{})
+		_, l, err := ws.Listen(g, "tcp", "127.0.0.1:0", &ws.Funcs{Message: func(c *ws.Conn, _ *ws.Message) { asked <- c.Ref() }}, ws.Config{}, conn.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		d := &conn.Dialer{Reconnect: &conn.Reconnect{Least: time.Millisecond, Most: time.Millisecond, Attempts: 2}}
-		k, err := ws.NewClient("ws://"+l.Addr().String(), h, ws.ClientConfig{Dialer: d})
-		if err != nil {
+		r := &redialer{heard: heard}
+		if r.ref, err = ws.Dial(within(t, 10*time.Second), g, "ws://"+l.Addr().String(), h, ws.ClientConfig{Dialer: d}); err != nil {
 			t.Fatal(err)
 		}
-		opened := make(chan error)
-		go func() { _, err := k.Dial(context.Background(), g); opened <- err }()
-		testutil.Eventually(t, 10*time.Second, "open", func() bool { return s.Stats().Opened > 0 })
+		r.next(t, "open")
+		server := <-asked
 		l.Close()
-		<-opened
-		for range 100 {
-			select {
-			case <-ends:
-			case <-time.After(testutil.Timeout(5 * time.Second)):
-				t.Fatalf("no end: %v", log)
-			}
-			mu.Lock()
-			all := strings.Join(log, " ") // The end of the last one, and that no other came.
-			over := strings.Count(all, "close") == strings.Count(all, "open")+1 && strings.HasSuffix(all, "retry close 1006")
-			mu.Unlock()
-			if over {
-				return
-			}
+		<-l.Done() // From here on every attempt is refused.
+		server.Abort()
+		for _, want := range []string{"close 1006", "retry", "retry", "close 1006"} {
+			r.next(t, want)
 		}
-		t.Errorf("%v", log)
+		r.over(t)
 	})
 }
 
