@@ -23,7 +23,7 @@ import (
 // byte, and that who reads slowly is not silent: workerman 8.6.
 func TestSilentPeer(t *testing.T) {
 	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
-		const idle = 300 * ms
+		idle := testutil.Timeout(300 * ms)
 		type end struct {
 			err error
 			at  time.Time
@@ -35,7 +35,7 @@ func TestSilentPeer(t *testing.T) {
 		c := dial(t, l)
 		defer c.Close()
 		var last time.Time
-		for range 5 {
+		for range 12 {
 			last = time.Now()
 			if _, err := c.Write([]byte("ping")); err != nil {
 				t.Fatal(err)
@@ -43,7 +43,7 @@ func TestSilentPeer(t *testing.T) {
 			if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(idle / 3)
+			time.Sleep(idle / 8)
 		}
 		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
 			t.Errorf("the peer is told %v", err)
