@@ -3,7 +3,6 @@ package conn_test
 import (
 	"errors"
 	"io"
-	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -113,111 +112,66 @@ func TestIdleDuringWork(t *testing.T) {
 	})
 }
 
-// The slow readers below are at unix sockets: TCP with a small window stalls by
-// itself, for longer than a test has.
-
 // TestSlowReaderOfTheKernel has a peer that takes longer than IdleTimeout for what
 // the kernel took at once.
 func TestSlowReaderOfTheKernel(t *testing.T) {
+	const total = 2 << 20
+	timeout := testutil.Timeout(400 * ms)
 	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
-		for slowReadOfTheKernel(t, g) > 100*ms { // Then it is the host that was slow.
+		var pending, closed atomic.Int64
+		l := listen(t, g, &conn.Funcs{
+			Open: func(c *conn.Conn) {
+				_, _ = c.Write(make([]byte, total))
+				c.AfterFunc(timeout/2, func(c *conn.Conn) { pending.Store(int64(c.Pending())) })
+			},
+			Close: func(*conn.Conn, error) { closed.Add(1) },
+		}, conn.Config{IdleTimeout: timeout})
+		c := creep(t, l)
+		c.creepFor(5*timeout/2, timeout/8) // It may pass twice.
+		if n := pending.Load(); n > 0 || c.got == total {
+			t.Fatalf("%d bytes pending, %d of %d read: the kernel is to have all at once, and the peer not", n, c.got, total)
+		}
+		if c.err != nil || closed.Load() > 0 {
+			t.Errorf("closed while the peer read, after %d bytes of %d: %v", c.got, total, c.err)
 		}
 	})
-}
-
-func slowReadOfTheKernel(t *testing.T, g *reactor.Group) (pause time.Duration) {
-	const total = 150 << 10
-	var pending, closed atomic.Int64
-	h := &conn.Funcs{
-		Open: func(c *conn.Conn) {
-			_, _ = c.Write(make([]byte, total))
-			c.AfterFunc(20*ms, func(c *conn.Conn) { pending.Store(int64(c.Pending())) })
-		},
-		Close: func(*conn.Conn, error) { closed.Add(1) },
-	}
-	l := listenUnix(t, g, abstract(), h, conn.Config{IdleTimeout: 300 * ms})
-	c := dialUnix(t, l.Addr().Name)
-	defer c.Close()
-	read, pause := readSlowly(t, c, 4<<10, 600*ms)
-	if pause > 100*ms {
-		return pause
-	}
-	if n := pending.Load(); n > 0 || read == total {
-		t.Fatalf("%d bytes pending, %d of %d read: the kernel is to have all at once, and the peer not", n, read, total)
-	}
-	if closed.Load() > 0 {
-		t.Errorf("closed while the peer read, after %d bytes of %d", read, total)
-	}
-	return 0
 }
 
 // TestSlowReaderIsNotIdle has a peer that takes longer for what the kernel has
 // than IdleTimeout and WriteTimeout, and then stops to read.
 func TestSlowReaderIsNotIdle(t *testing.T) {
+	timeout := testutil.Timeout(400 * ms)
 	for _, tc := range []struct {
 		name   string
 		cfg    conn.Config
 		reason conn.Reason
 	}{
-		{"idle", conn.Config{IdleTimeout: 300 * ms}, conn.IdleTimeout},
-		{"write", conn.Config{WriteTimeout: 300 * ms}, conn.WriteTimeout},
+		{"idle", conn.Config{IdleTimeout: timeout}, conn.IdleTimeout},
+		{"write", conn.Config{WriteTimeout: timeout}, conn.WriteTimeout},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
-				for slowRead(t, g, tc.cfg, tc.reason) > 100*ms { // Then it is the host that was slow.
+				ends := make(chan error, 1)
+				c := creep(t, listen(t, g, &conn.Funcs{
+					Open:  func(c *conn.Conn) { _, _ = c.Write(make([]byte, 16<<20)) },
+					Close: func(_ *conn.Conn, err error) { ends <- err },
+				}, tc.cfg))
+				c.creepFor(5*timeout/2, timeout/8)
+				if c.err != nil || len(ends) > 0 {
+					t.Fatalf("closed while the peer read, after %d bytes: %v", c.got, c.err)
+				}
+				select {
+				case err := <-ends:
+					var ce *conn.CloseError
+					if !errors.As(err, &ce) || ce.Reason != tc.reason || ce.LostBytes == 0 {
+						t.Errorf("closed with %v", err)
+					}
+				case <-time.After(testutil.Timeout(5 * time.Second)):
+					t.Error("still open")
 				}
 			})
 		})
 	}
-}
-
-// slowRead has a peer read little by little for 700 ms, and then not any more. It
-// returns the longest pause between two reads, and judges nothing when that is above
-// 100 ms.
-func slowRead(t *testing.T, g *reactor.Group, cfg conn.Config, reason conn.Reason) (pause time.Duration) {
-	var closed atomic.Bool
-	ends := make(chan error, 1)
-	l := listenUnix(t, g, abstract(), &conn.Funcs{
-		Open:  func(c *conn.Conn) { _, _ = c.Write(make([]byte, 16<<20)) },
-		Close: func(_ *conn.Conn, err error) { closed.Store(true); ends <- err },
-	}, cfg)
-	c := dialUnix(t, l.Addr().Name)
-	defer c.Close()
-	if _, pause = readSlowly(t, c, 8<<10, 700*ms); pause > 100*ms {
-		return pause
-	}
-	if closed.Load() {
-		t.Fatal("closed while the peer read")
-	}
-	select {
-	case err := <-ends:
-		var ce *conn.CloseError
-		if !errors.As(err, &ce) || ce.Reason != reason || ce.LostBytes == 0 {
-			t.Errorf("closed with %v", err)
-		}
-	case <-time.After(testutil.Timeout(5 * time.Second)):
-		t.Error("still open")
-	}
-	return 0
-}
-
-// readSlowly reads n bytes every 20 ms for so long, and returns how many that were and
-// the longest pause between two reads. It ends when that is above 100 ms.
-func readSlowly(t *testing.T, c net.Conn, n int, d time.Duration) (read int, pause time.Duration) {
-	t.Helper()
-	began := time.Now()
-	last := began
-	for p := make([]byte, n); time.Since(began) < d; time.Sleep(20 * ms) {
-		k, err := c.Read(p)
-		pause, last = max(pause, time.Since(last)), time.Now()
-		switch read += k; {
-		case pause > 100*ms:
-			return read, pause
-		case err != nil:
-			t.Fatalf("after %d bytes: %v", read, err)
-		}
-	}
-	return read, pause
 }
 
 // TestDialedDeadlines holds that the deadlines of a connection that was dialed

@@ -43,6 +43,13 @@ func (c *creeper) take(n uint64) {
 	}
 }
 
+// creepFor takes something again and again for so long, with a pause behind each.
+func (c *creeper) creepFor(d, pause time.Duration) {
+	for began := time.Now(); c.err == nil && time.Since(began) < d; time.Sleep(pause) {
+		c.take(1)
+	}
+}
+
 func (c *creeper) read(buf []byte) {
 	n, err := c.Read(buf)
 	c.got, c.err = c.got+n, err
@@ -119,9 +126,7 @@ func TestSlowReaderBehindEOF(t *testing.T) {
 		l := listen(t, g, h, conn.Config{CloseTimeout: timeout})
 		c := creep(t, l)
 		_ = c.CloseWrite()
-		for began := time.Now(); c.err == nil && time.Since(began) < 3*timeout; time.Sleep(timeout / 8) {
-			c.take(1)
-		}
+		c.creepFor(3*timeout, timeout/8)
 		c.rest(size)
 		if err := <-ended; !errors.Is(err, io.EOF) {
 			t.Errorf("closed with %v", err)
