@@ -10,10 +10,13 @@ import "github.com/penstock-go/penstock/internal/invariants"
 //
 // Thread: the loop of its pool. Bytes that must travel are copied.
 type Buf struct {
-	pool       *Pool
-	index, gen uint32
-	from, to   uint32
+	pool     *Pool
+	id       id // no two fields: the compiler keeps up to four in registers
+	from, to uint32
 }
+
+// id names a block of a pool, and the right to it that counts now.
+type id struct{ index, gen uint32 }
 
 // IsZero reports whether b holds no right.
 func (b *Buf) IsZero() bool { return b.pool == nil }
@@ -94,7 +97,7 @@ func (b *Buf) Release() {
 
 func (b *Buf) release() {
 	t := b.Take()
-	t.pool.put(t.index, t.gen)
+	t.pool.put(t.id)
 }
 
 // Owner hears of the end of blocks, whoever holds them then.
@@ -111,14 +114,14 @@ func (b *Buf) Own(o Owner) {
 	if b.pool == nil {
 		return
 	}
-	s := &b.pool.slabs[b.index>>b.pool.shift]
+	s := &b.pool.slabs[b.id.index>>b.pool.shift]
 	if s.own == nil {
 		if o == nil {
 			return
 		}
 		s.own = make([]Owner, b.pool.cfg.SlabBlocks)
 	}
-	place := &s.own[b.index&uint32(b.pool.cfg.SlabBlocks-1)]
+	place := &s.own[b.id.index&uint32(b.pool.cfg.SlabBlocks-1)]
 	was := *place
 	if *place = o; was != nil {
 		was.Released(b.Cap())
@@ -126,10 +129,10 @@ func (b *Buf) Own(o Owner) {
 }
 
 func (b *Buf) block() []byte {
-	if invariants.Enabled && b.pool.slabs[b.index>>b.pool.shift].gen[b.index&uint32(b.pool.cfg.SlabBlocks-1)] != b.gen {
+	if invariants.Enabled && b.pool.slabs[b.id.index>>b.pool.shift].gen[b.id.index&uint32(b.pool.cfg.SlabBlocks-1)] != b.id.gen {
 		panic("buf: a block was used after the right to it was given up")
 	}
-	return b.pool.block(b.index)
+	return b.pool.block(b.id.index)
 }
 
 // Of reports whether b is the right to a block of p.

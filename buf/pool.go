@@ -114,7 +114,7 @@ func (p *Pool) take(at int, s *slab) Buf {
 	p.inUse++
 	p.active = true
 	p.peak = max(p.peak, p.inUse)
-	return Buf{pool: p, index: uint32(at)<<p.shift | i, gen: s.gen[i]}
+	return Buf{pool: p, id: id{uint32(at)<<p.shift | i, s.gen[i]}}
 }
 
 // grow maps one slab, at the lowest place without one, and points low at it.
@@ -147,16 +147,16 @@ func (p *Pool) grow() bool {
 	return true
 }
 
-func (p *Pool) put(index, gen uint32) {
-	at := int(index >> p.shift)
+func (p *Pool) put(b id) {
+	at := int(b.index >> p.shift)
 	s := &p.slabs[at]
-	i := index & uint32(p.cfg.SlabBlocks-1)
-	if s.gen[i] != gen {
+	i := b.index & uint32(p.cfg.SlabBlocks-1)
+	if s.gen[i] != b.gen {
 		panic("buf: a block was released twice")
 	}
 	s.gen[i]++
 	if invariants.Enabled {
-		poison(p.block(index))
+		poison(p.block(b.index))
 	}
 	s.free = append(s.free, i)
 	p.inUse--
