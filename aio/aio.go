@@ -187,6 +187,15 @@ type Completion struct {
 	In     buf.Buf // Recv: the right passes to whoever reads the Completion
 }
 
+// Set makes c the first answer to an operation of t, without bytes. It is for engines,
+// and goes field by field: a literal would be built elsewhere, and copied in larger words
+// than it was written in, for which the processor waits.
+func (c *Completion) Set(t Token, kind Kind, res int32, final bool) {
+	c.Token, c.Kind, c.Res = t, kind, res
+	c.First, c.Final, c.Copied, c.Batch = true, final, false, 0
+	c.In = buf.Buf{}
+}
+
 // Err returns the failure, or nil.
 func (c *Completion) Err() error {
 	if c.Res >= 0 {

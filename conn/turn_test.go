@@ -35,7 +35,10 @@ func (e *treadmill) Submit(op *aio.Op) {
 		for _, p := range op.Out {
 			n += len(p)
 		}
-		e.sent = append(e.sent, aio.Completion{Token: op.Token, Kind: aio.Send, First: true, Final: true, Batch: op.Batch, Res: int32(n)})
+		e.sent = append(e.sent, aio.Completion{})
+		done := &e.sent[len(e.sent)-1]
+		done.Set(op.Token, aio.Send, int32(n), true)
+		done.Batch = op.Batch
 	}
 }
 
@@ -49,7 +52,8 @@ func (e *treadmill) Wait(done []aio.Completion, _ time.Duration) (n int, err err
 		e.at = (421*e.at + 7919) % len(e.readers) // all, in an order that nobody foresees
 		b := e.small.Get()
 		b.Extend(64)
-		done[n] = aio.Completion{Token: e.readers[e.at], Kind: aio.Recv, First: true, Res: 64, In: b}
+		done[n].Set(e.readers[e.at], aio.Recv, 64, false)
+		done[n].In = b
 	}
 	return n, nil
 }

@@ -22,7 +22,7 @@ func (e *Engine) accept(s *slot, at uint32, done []aio.Completion) (n int) {
 		fd, errno := accept4(s.fd)
 		switch {
 		case errno == 0:
-			done[n] = aio.Completion{Token: tok, Kind: aio.Accept, First: true, Res: fd}
+			done[n].Set(tok, aio.Accept, fd, false)
 			n++
 		case errno == unix.EAGAIN:
 			s.flags &^= readable
@@ -32,7 +32,7 @@ func (e *Engine) accept(s *slot, at uint32, done []aio.Completion) (n int) {
 			// EMFILE and the like: the connection still waits, and is no further
 			// edge, so readable stays for the Accept that comes next.
 			s.flags &^= acceptArmed
-			done[n] = aio.Completion{Token: tok, Kind: aio.Accept, First: true, Final: true, Res: -int32(errno)}
+			done[n].Set(tok, aio.Accept, -int32(errno), true)
 			return n + 1
 		}
 	}

@@ -35,7 +35,7 @@ func (e *Engine) recv(s *slot, at uint32, done []aio.Completion) int {
 		e.enqueue(s, at)
 	}
 	b.Extend(n)
-	done[0] = s.bytes(at, once, n)
+	done[0].Set(s.owner(at), aio.Recv, int32(n), once)
 	done[0].In = b
 	return 1
 }
@@ -69,7 +69,7 @@ func (e *Engine) recvMany(s *slot, at uint32, done []aio.Completion) (used int) 
 		k := min(left, b.Cap())
 		left -= k
 		b.Extend(k)
-		done[i] = s.bytes(at, left == 0, k)
+		done[i].Set(s.owner(at), aio.Recv, int32(k), left == 0)
 		done[i].In = b
 		used++
 	}
@@ -94,10 +94,8 @@ func (s *slot) received(once, full bool) {
 	}
 }
 
-// bytes is a completion with n bytes, whose block is to be put in.
-func (s *slot) bytes(at uint32, final bool, n int) aio.Completion {
-	return aio.Completion{Token: aio.Token{Slot: at, Gen: s.gen}, Kind: aio.Recv, First: true, Final: final, Res: int32(n)}
-}
+// owner is whose slot s is, the one at this place.
+func (s *slot) owner(at uint32) aio.Token { return aio.Token{Slot: at, Gen: s.gen} }
 
 // recvEnded settles a receive that has brought nothing.
 func (s *slot) recvEnded(at uint32, errno syscall.Errno, c *aio.Completion) int {
@@ -107,10 +105,7 @@ func (s *slot) recvEnded(at uint32, errno syscall.Errno, c *aio.Completion) int 
 	}
 	// The end, or an error: it stays readable, so that a Recv after it ends too.
 	s.flags &^= recvArmed
-	*c = aio.Completion{
-		Token: aio.Token{Slot: at, Gen: s.gen}, Kind: aio.Recv,
-		First: true, Final: true, Res: -int32(errno),
-	}
+	c.Set(s.owner(at), aio.Recv, -int32(errno), true)
 	return 1
 }
 
@@ -125,10 +120,7 @@ func (e *Engine) recvStarved(s *slot, at uint32, c *aio.Completion) int {
 	e.stats.Starved++
 	s.flags |= hungry
 	s.flags &^= recvArmed
-	*c = aio.Completion{
-		Token: aio.Token{Slot: at, Gen: s.gen}, Kind: aio.Recv,
-		First: true, Final: true, Res: -int32(unix.ENOBUFS),
-	}
+	c.Set(s.owner(at), aio.Recv, -int32(unix.ENOBUFS), true)
 	return 1
 }
 

@@ -196,11 +196,12 @@ func (e *Engine) collect(done []aio.Completion) (n int) {
 		if s.prompt {
 			e.prompt--
 		}
-		done[n] = aio.Completion{Token: s.token, Kind: aio.Send, First: true, Final: true, Batch: s.batch, Res: s.res}
+		done[n].Set(s.token, aio.Send, s.res, true)
+		done[n].Batch = s.batch
 	}
 	for ; e.others.size > 0 && n < len(done); n++ {
 		o := e.others.pop()
-		done[n] = aio.Completion{Token: o.token, Kind: o.kind, First: true, Final: true, Res: o.res}
+		done[n].Set(o.token, o.kind, o.res, true)
 	}
 	n += e.serve(done[n:])
 	e.stats.Completed += uint64(n)

@@ -78,7 +78,7 @@ func (e *Engine) completePoll(done *aio.Completion, c *CQE) bool {
 			e.polls.over = append(e.polls.over, c.UserData)
 		}
 	}
-	*done = aio.Completion{Token: token, Kind: aio.Poll, First: true, Final: true, Res: c.Res}
+	done.Set(token, aio.Poll, c.Res, true)
 	return true
 }
 

@@ -209,7 +209,8 @@ func (e *Engine) tellSends(done []aio.Completion) (n int) {
 	o := &e.sends
 	for ; n < len(done) && o.told < o.concluded; n++ {
 		s := &o.list[o.told]
-		done[n] = aio.Completion{Token: s.token, Kind: aio.Send, First: true, Final: true, Batch: s.batch, Res: tookOf(s.res)}
+		done[n].Set(s.token, aio.Send, tookOf(s.res), true)
+		done[n].Batch = s.batch
 		o.told++
 		if s.res == s.size {
 			e.stats.Completed++ // the kernel was silent

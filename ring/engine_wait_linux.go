@@ -269,7 +269,8 @@ func (e *Engine) tellAnsweredSends(done []aio.Completion, total int) (n, looked 
 // complete translates one answer.
 func (e *Engine) complete(done *aio.Completion, c *CQE) {
 	token, kind, batch := aio.Unpack(c.UserData)
-	*done = aio.Completion{Token: token, Kind: kind, First: true, Final: !c.More(), Batch: batch, Res: c.Res}
+	done.Set(token, kind, c.Res, !c.More())
+	done.Batch = batch
 	switch {
 	case kind == aio.Recv:
 		e.completeRecv(done, c)

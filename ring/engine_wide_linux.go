@@ -178,7 +178,7 @@ func (e *Engine) completeWide(done []aio.Completion, c *CQE) (n int, all bool) {
 	}
 	used := e.wide.blocks(c.Res)
 	if used == 0 {
-		done[0] = aio.Completion{Token: r.token, Kind: aio.Recv, First: true, Final: true, Res: c.Res}
+		done[0].Set(r.token, aio.Recv, c.Res, true)
 		e.wide.put(i)
 		return 1, true
 	}
@@ -187,7 +187,8 @@ func (e *Engine) completeWide(done []aio.Completion, c *CQE) (n int, all bool) {
 		e.wide.held--
 		b.Extend(min(b.Cap(), int(c.Res)-int(r.told)*b.Cap()))
 		r.told++
-		done[n] = aio.Completion{Token: r.token, Kind: aio.Recv, First: true, Final: int(r.told) == used, Res: int32(b.Len()), In: b}
+		done[n].Set(r.token, aio.Recv, int32(b.Len()), int(r.told) == used)
+		done[n].In = b
 	}
 	if int(r.told) < used {
 		return n, false
