@@ -25,15 +25,22 @@ type plan struct {
 	spare        time.Duration // beyond it, for measurements that others disturbed
 }
 
-// fewRounds is below how many pairs nothing can be resolved.
-const fewRounds = 3
+// fewRounds is below how many pairs nothing can be resolved, and tailRounds the same for
+// a tail beside slow readers, which a moment of the host's moves.
+const (
+	fewRounds  = 3
+	tailRounds = 6
+)
 
 // of returns how often a scenario is run. One whose figures are compared is not
 // run so seldom that they could not be, unless all are.
 func (p plan) of(s scenario.Scenario) int {
 	n := max(1, int(math.Round(float64(p.rounds)*s.Rounds)))
-	if s.Kind == scenario.Latency || s.Kind == scenario.Slow {
+	switch s.Kind {
+	case scenario.Latency:
 		n = max(n, min(p.rounds, fewRounds))
+	case scenario.Slow:
+		n = max(n, min(p.rounds, tailRounds))
 	}
 	return n
 }
