@@ -98,6 +98,40 @@ func TestRandomResets(t *testing.T) {
 	})
 }
 
+// TestRemoteAddrOfReset holds that a client is known that has reset its connection before
+// the loop came to accept it.
+func TestRemoteAddrOfReset(t *testing.T) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		for _, at := range []string{"127.0.0.1:0", "[::1]:0", "[::]:0"} {
+			heard := make(chan conn.Addr, 1)
+			l, err := conn.Listen(g, "tcp", at, &conn.Funcs{Open: func(c *conn.Conn) { heard <- c.RemoteAddr() }}, conn.Config{})
+			if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT) {
+				continue // This host has no IPv6.
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			goOn := make(chan struct{})
+			g.Loop(0).Post(func(*reactor.Loop) { <-goOn })
+			to := l.Addr().AddrPort
+			if to.Addr().IsUnspecified() {
+				to = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), to.Port())
+			}
+			c, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(to))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = c.SetLinger(0)
+			_ = c.Close()
+			close(goOn)
+			if got := <-heard; got.String() != c.LocalAddr().String() {
+				t.Errorf("%s: %v was heard as %v", at, c.LocalAddr(), got)
+			}
+			l.Close()
+		}
+	})
+}
+
 // TestHalfCloseOnKernel has clients end their side before the answer, which is
 // far more than a socket holds, comes from another goroutine.
 func TestHalfCloseOnKernel(t *testing.T) {
