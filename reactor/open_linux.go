@@ -46,16 +46,20 @@ func choose(cfg Config) (opener, Info, error) {
 	case err == nil:
 		info.Engine, info.Reason = "uring", "io_uring passed its self-test"
 		return openUring, info, nil
-	case cfg.Engine == Uring || !unavailable(err):
+	case cfg.Engine == Uring || ranOut(err) && !unavailable(err):
 		return nil, info, err
 	}
 	info.Engine, info.Reason = "epoll", err.Error()
 	return openEpoll, info, nil
 }
 
-// unavailable reports whether err says that the host does not give io_uring,
-// rather than that something ran out.
+// unavailable reports whether err says that the host does not give io_uring.
 func unavailable(err error) bool { return errors.Is(err, ring.ErrUnavailable) }
+
+// ranOut reports whether err says that something was missing that epoll needs as well.
+func ranOut(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
 
 func openUring(small, bulk *buf.Pool) (aio.Engine, error) {
 	return ring.NewEngine(ring.EngineConfig{Pool: bulk, Small: small})

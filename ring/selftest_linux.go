@@ -32,7 +32,7 @@ func SelfTest(cfg Config) ([]aio.Feature, error) {
 	cfg.Entries, cfg.CQEntries = min(max(cfg.Entries, 8), 64), 0
 	r, err := New(cfg)
 	if err != nil {
-		return nil, err
+		return features(0).list(), err
 	}
 	t := &selfTest{r: r}
 	err = t.run()
