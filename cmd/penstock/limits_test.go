@@ -225,6 +225,56 @@ func TestFewDescriptors(t *testing.T) {
 	})
 }
 
+// TestFewestDescriptors holds that a server that listens also serves, however few
+// descriptors it may have, and that one that cannot does not listen.
+func TestFewestDescriptors(t *testing.T) {
+	onEngines(t, func(t *testing.T, engine string) {
+		var served, refused int
+		for limit := 10; limit < 24; limit++ {
+			cmd := command("-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, limit), os.Args[0], "serve", "echo",
+				"--engine", engine, "--loops", "1", "--listen", "tcp://127.0.0.1:0")
+			cmd.Path, cmd.Args[0] = "/bin/sh", "sh"
+			s := &process{t: t}
+			if !s.tryStart(cmd, 1) {
+				refused++
+				if text := s.stderr.String(); cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(text, "ulimit -n") {
+					t.Errorf("%d descriptors: %v, %q", limit, cmd.ProcessState, text)
+				}
+				continue
+			}
+			served++
+			c := s.ask("hello")
+			_ = c.CloseWrite()
+			same(t, all(t, c), []byte("hello"))
+			s.stop(syscall.SIGTERM)
+		}
+		if served == 0 || refused == 0 {
+			t.Errorf("%d have served, %d have not", served, refused)
+		}
+	})
+}
+
+// TestEventsBehindHalfLine has a file of events whose last line was cut short.
+func TestEventsBehindHalfLine(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "events")
+	const half = `{"time":"2026-`
+	if err := os.WriteFile(file, []byte(half), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, "echo", "auto", "--events", file)
+	c := s.ask("hello")
+	_ = c.CloseWrite()
+	same(t, all(t, c), []byte("hello"))
+	s.stop(syscall.SIGTERM)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rest, ok := bytes.CutPrefix(text, []byte(half+"\n")); !ok || !json.Valid(bytes.SplitN(rest, []byte("\n"), 2)[0]) {
+		t.Errorf("%q", text)
+	}
+}
+
 // TestEventsGoNowhere has events go where nobody takes them: the server serves
 // on, and ends in order.
 func TestEventsGoNowhere(t *testing.T) {

@@ -29,10 +29,12 @@ func (s *server) limit(n, listeners int) (*conn.ConnLimit, error) {
 		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 			return nil, os.NewSyscallError("getrlimit", err)
 		}
-		n = int(min(files.Cur, 1<<30)) - open - listeners*s.group.Len()
+		if n = int(min(files.Cur, 1<<30)) - open - listeners*s.group.Len(); n < 1 {
+			return nil, fmt.Errorf("the limit of %d descriptors leaves none for connections: raise it (ulimit -n), or take fewer loops with --loops", files.Cur)
+		}
 		n -= min(spareFDs, n/4)
 	}
-	return conn.NewConnLimit(max(1, n))
+	return conn.NewConnLimit(n)
 }
 
 // listen opens one listener.

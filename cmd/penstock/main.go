@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -72,6 +73,9 @@ func execute(args []string, s streams) error {
 		args = append(args[1:len(args):len(args)], "--help")
 	}
 	ctx, err := parser.Parse(args)
+	if unwritten := (*fs.PathError)(nil); errors.As(err, &unwritten) {
+		return err // It was understood: the help that it asks for cannot be written.
+	}
 	if err != nil {
 		return wrong("%v; see '%s'", err, helpFor(args))
 	}

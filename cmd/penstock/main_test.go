@@ -115,6 +115,14 @@ func serve(t *testing.T, kind, engine string, args ...string) *process {
 // start starts cmd and waits for as many lines as it has listeners.
 func (s *process) start(cmd *exec.Cmd, listeners int) {
 	s.t.Helper()
+	if !s.tryStart(cmd, listeners) {
+		s.t.Fatalf("it ended (%v) before it listened, after %q:\n%s", cmd.ProcessState, s.lines, &s.stderr)
+	}
+}
+
+// tryStart is start, and reports whether it listens; if not, it has ended.
+func (s *process) tryStart(cmd *exec.Cmd, listeners int) bool {
+	s.t.Helper()
 	s.cmd = cmd
 	cmd.Stderr = &s.stderr
 	out, err := cmd.StdoutPipe()
@@ -136,7 +144,7 @@ func (s *process) start(cmd *exec.Cmd, listeners int) {
 	for len(s.lines) < max(1, listeners) {
 		if !lines.Scan() {
 			_ = cmd.Wait()
-			s.t.Fatalf("it ended (%v) before it listened, after %q:\n%s", cmd.ProcessState, s.lines, &s.stderr)
+			return false
 		}
 		s.lines = append(s.lines, lines.Text())
 		m := listening.FindStringSubmatch(lines.Text())
@@ -146,6 +154,7 @@ func (s *process) start(cmd *exec.Cmd, listeners int) {
 		s.nets = append(s.nets, m[1]+m[3])
 		s.addrs = append(s.addrs, m[2]+m[4])
 	}
+	return true
 }
 
 // dial connects to the first listener, with a deadline on all that follows.

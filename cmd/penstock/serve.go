@@ -22,8 +22,16 @@ import (
 // errTold ends a run that has said already what there was to say.
 var errTold = errors.New("stopped at once")
 
-// lastEvents is how long the end waits for events to be written.
-const lastEvents = time.Second
+// lastEvents is how long the end waits for events to be written, and leastEvents the
+// same when nothing is left of the time to stop.
+const (
+	lastEvents  = time.Second
+	leastEvents = 50 * time.Millisecond
+)
+
+// hardEnd is how much of the time to stop is left for what is still open to be reset,
+// or a tenth of it.
+const hardEnd = 100 * time.Millisecond
 
 // Run serves until it is told to stop.
 func (c *serveCmd) Run(s streams) error {
@@ -162,12 +170,37 @@ func (s *server) openEvents(name string) error {
 		if err != nil {
 			return fmt.Errorf("--events: %w; choose a file that can be written, or - for stdout", err)
 		}
+		if err := endLine(f); err != nil {
+			return fmt.Errorf("--events: %w", err)
+		}
 		w = f
 	}
 	s.tracker.log = eventlog.New(w, eventlog.Queued, func(err error) {
 		fmt.Fprintf(s.err, "penstock: --events: %v; events that cannot be written are dropped\n", err)
 	})
 	return nil
+}
+
+// endLine ends the last line of a file that has a part of one: a full disk or a kill may
+// have cut it short, and what is appended is not to be a part of it.
+func endLine(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return err
+	}
+	r, err := os.Open(f.Name())
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // It may be written to and not read: then it is not known.
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	last := make([]byte, 1)
+	if _, err = r.ReadAt(last, info.Size()-1); err == nil && last[0] != '\n' {
+		_, err = f.Write([]byte{'\n'})
+	}
+	return err
 }
 
 // start starts the loops.
@@ -201,11 +234,13 @@ func (s *server) run() error {
 		s.tracker.log.Start() // Not before, so that stdout has the lines above first.
 	}
 	var failure error
+	patience := lastEvents
 	select {
 	case <-s.group.Done():
 		failure = s.group.Close()
 	case <-s.signals:
-		ctx, cancel := context.WithTimeout(context.Background(), s.drain)
+		end := time.Now().Add(s.drain)
+		ctx, cancel := context.WithDeadline(context.Background(), end.Add(-min(s.drain/10, hardEnd)))
 		defer cancel()
 		ended := make(chan error, 1)
 		go func() { ended <- s.group.Shutdown(ctx) }()
@@ -215,9 +250,10 @@ func (s *server) run() error {
 			s.summary()
 			return errTold
 		}
+		patience = max(leastEvents, min(lastEvents, time.Until(end)))
 	}
 	if s.tracker.log != nil {
-		s.tracker.log.Close(lastEvents)
+		s.tracker.log.Close(patience)
 	}
 	if failure != nil && !errors.Is(failure, context.DeadlineExceeded) {
 		fmt.Fprintf(s.err, "penstock: a loop failed: %v; this is a defect, please report it\n", failure)

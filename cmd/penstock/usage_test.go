@@ -123,6 +123,22 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// TestHelpUnwritten holds that a disk that is full is no wrong command line.
+func TestHelpUnwritten(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("this host has no /dev/full")
+	}
+	defer full.Close()
+	for _, line := range []string{"help", "serve --help", "probe", "version"} {
+		cmd := command(strings.Fields(line)...)
+		cmd.Stdout = full
+		if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitFailed {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
 func TestVersion(t *testing.T) {
 	code, stdout, stderr := result(t, command("version"))
 	if code != exitOK || stderr != "" || strings.Count(stdout, "\n") != 1 || !strings.HasPrefix(stdout, "penstock ") {

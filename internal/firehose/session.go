@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"strconv"
-	"time"
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
@@ -47,15 +46,13 @@ type session struct {
 
 	cmd    command // with seed in seed; verb none: the next line is due
 	begun  bool    // cmd has waited for the queue
+	hasty  bool    // a QUIT has waited for it: the peer has a time in which to take something
 	seed   [MaxSeed + 1 + 10]byte
 	done   int64   // send: bytes sent; flood: messages sent or refused
 	made   buf.Buf // send: the message that was made and not taken yet
 	stream Stream
 	msg    []byte // flood: the message that was admitted
 	built  int    // its bytes that are there; 0: not admitted yet
-
-	grace   *reactor.Timer // quit: gives up when the peer takes nothing
-	pending int            // quit: at the last look
 }
 
 // input takes what the client sent.
@@ -146,8 +143,8 @@ func (s *session) ready() bool {
 		return true
 	}
 	if s.c.IsFull() {
-		if s.cmd.verb == quit && s.grace == nil {
-			s.watch()
+		if s.cmd.verb == quit && !s.hasty {
+			s.hasten()
 		}
 		return false
 	}
@@ -158,27 +155,14 @@ func (s *session) ready() bool {
 	return true
 }
 
-// watch closes a connection whose QUIT waits for a peer that takes nothing: a
-// flush is what it asked for, and a flush has a bound.
-func (s *session) watch() {
-	patience := s.handler.Patience
-	if patience <= 0 {
-		patience = conn.DefaultCloseTimeout
+// hasten gives a peer whose QUIT waits behind a full queue as long to take something as
+// a flush has: a flush is what it asked for.
+func (s *session) hasten() {
+	d := s.c.Deadlines()
+	if d.Write = s.handler.Patience; d.Write <= 0 {
+		d.Write = conn.DefaultCloseTimeout
 	}
-	s.pending = s.c.Pending()
-	s.grace = s.c.Loop().AfterFunc(patience, s.c, func() { s.look(patience) })
-}
-
-func (s *session) look(patience time.Duration) {
-	switch n := s.c.Pending(); {
-	case s.over:
-	case n < s.pending:
-		s.pending = n
-		s.grace.Reset(patience)
-	default:
-		s.over = true
-		s.c.Close()
-	}
+	s.hasty = s.c.SetDeadlines(d) == nil
 }
 
 // step goes on with the command and reports whether it is done.
@@ -339,7 +323,4 @@ func (s *session) later() {
 func (s *session) end() {
 	s.c, s.over, s.in, s.msg = nil, true, nil, nil
 	s.made.Release()
-	if s.grace != nil {
-		s.grace.Stop()
-	}
 }
