@@ -115,7 +115,7 @@ func TestIdleDuringWork(t *testing.T) {
 // TestSlowReaderOfTheKernel has a peer that takes longer than IdleTimeout for what
 // the kernel took at once.
 func TestSlowReaderOfTheKernel(t *testing.T) {
-	const total = 2 << 20
+	const total = 300 << 10
 	timeout := testutil.Timeout(400 * ms)
 	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
 		var pending, closed atomic.Int64
@@ -125,9 +125,9 @@ func TestSlowReaderOfTheKernel(t *testing.T) {
 				c.AfterFunc(timeout/2, func(c *conn.Conn) { pending.Store(int64(c.Pending())) })
 			},
 			Close: func(*conn.Conn, error) { closed.Add(1) },
-		}, conn.Config{IdleTimeout: timeout})
+		}, conn.Config{IdleTimeout: timeout, SendBuffer: 200 << 10}) // Which the kernel doubles.
 		c := creep(t, l)
-		c.creepFor(5*timeout/2, timeout/8) // It may pass twice.
+		c.creepFor(9*timeout/4, timeout/4) // It may pass twice.
 		if n := pending.Load(); n > 0 || c.got == total {
 			t.Fatalf("%d bytes pending, %d of %d read: the kernel is to have all at once, and the peer not", n, c.got, total)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,15 +24,26 @@ type creeper struct {
 	err error // of the last Read
 }
 
-// creep connects, with a small buffer: its kernel tells of room by the part of it.
+// creep connects, with a small buffer, of which its kernel tells of room by the part, and
+// with segments much smaller than that: else a window may be too small for one, and the
+// other side looks at it again ever more seldom.
 func creep(t *testing.T, l *conn.Listener) *creeper {
 	t.Helper()
-	c := &creeper{TCPConn: dial(t, l), t: t}
-	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetReadBuffer(64 << 10); err != nil {
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) {
+			failed = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 16<<10),
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, 1460))
+		})
+		return errors.Join(err, failed)
+	}}
+	tcp, err := d.Dial("tcp", l.Addr().String())
+	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	t.Cleanup(func() { _ = tcp.Close() })
+	_ = tcp.SetDeadline(time.Now().Add(testutil.Timeout(30 * time.Second)))
+	return &creeper{TCPConn: tcp.(*net.TCPConn), t: t}
 }
 
 // take reads until so many bytes more have come to its kernel, which is what the other
@@ -86,7 +98,7 @@ func (c *creeper) rest(size int) {
 // would allow, and goes on sending meanwhile: what the kernel has taken before
 // the close is not lost to a reset.
 func TestSlowReaderBehindClose(t *testing.T) {
-	const size = 1 << 20
+	const size = 512 << 10
 	timeout := testutil.Timeout(500 * time.Millisecond)
 	looptest.Engines(t, reactor.Config{Loops: 1}, func(t *testing.T, g *reactor.Group) {
 		ended := make(chan error, 1)
@@ -99,9 +111,9 @@ func TestSlowReaderBehindClose(t *testing.T) {
 		}
 		l := listen(t, g, h, conn.Config{CloseTimeout: timeout, Linger: timeout / 10})
 		c := creep(t, l)
-		for began := time.Now(); c.err == nil && time.Since(began) < 5*timeout/2; time.Sleep(timeout / 6) {
+		for began := time.Now(); c.err == nil && time.Since(began) < 5*timeout/2; time.Sleep(timeout / 8) {
 			_, _ = c.Write([]byte("still here"))
-			c.take(64 << 10) // In each CloseTimeout behind the first, at the least.
+			c.take(24 << 10) // 64 KiB in a CloseTimeout is the least.
 		}
 		c.rest(size)
 		_ = c.Close()
