@@ -59,6 +59,7 @@ func execute(args []string, s streams) error {
 		kong.Writers(s.out, s.err),
 		kong.WithHyphenPrefixedParameters(true), // A value below 0 is the flag's to judge.
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.Help(printHelp),
 	)
 	if err != nil {
 		return err
@@ -80,6 +81,27 @@ func execute(args []string, s streams) error {
 		return wrong("%v; see '%s'", err, helpFor(args))
 	}
 	return ctx.Run(ctx, s)
+}
+
+// printHelp prints the help of a command, and with that of the program those of the
+// commands that have flags.
+func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
+	if err := kong.DefaultHelpPrinter(options, ctx); err != nil || ctx.Selected() != nil {
+		return err
+	}
+	for _, name := range []string{"serve", "probe"} {
+		command, err := kong.Trace(ctx.Kong, []string{name})
+		if err != nil {
+			return err
+		}
+		if _, err := io.WriteString(ctx.Stdout, "\n"); err != nil {
+			return err
+		}
+		if err := kong.DefaultHelpPrinter(options, command); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // helpFor names the help that goes with a command line.

@@ -125,9 +125,9 @@ func (c *serveCmd) config() (cfg conn.Config, err error) {
 	case c.HighWater == 0:
 		return cfg, wrong("--high-water: 0 bytes are not above 0")
 	case c.LowWater >= c.HighWater:
-		return cfg, wrong("--low-water: %d bytes are not below the %d of --high-water", c.LowWater, c.HighWater)
+		return cfg, wrong("--low-water: %v are not below --high-water, %v", c.LowWater, c.HighWater)
 	case limit < c.HighWater:
-		return cfg, wrong("--send-limit: %d bytes are below the %d of --high-water", limit, c.HighWater)
+		return cfg, wrong("--send-limit: %v are below --high-water, %v", limit, c.HighWater)
 	}
 	cfg = conn.Config{
 		HighWater: int(c.HighWater), LowWater: int(c.LowWater), Limit: int(limit),

@@ -10,6 +10,16 @@ import (
 // size is a number of bytes on the command line: plain, or with KiB, MiB, GiB.
 type size int
 
+// String returns s in the largest unit that it is a multiple of, and in bytes.
+func (s size) String() string {
+	for i, unit := range []string{"GiB", "MiB", "KiB"} {
+		if shift := 30 - 10*i; s > 0 && s%(1<<shift) == 0 {
+			return fmt.Sprintf("%d%s (%d bytes)", s>>shift, unit, int(s))
+		}
+	}
+	return fmt.Sprintf("%d bytes", int(s))
+}
+
 // UnmarshalText reads a size.
 func (s *size) UnmarshalText(text []byte) error {
 	digits, shift := string(text), 0

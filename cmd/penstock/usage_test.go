@@ -73,6 +73,8 @@ func TestWrongUsage(t *testing.T) {
 		{"serve echo --high-water 8589934592GiB", "8589934592GiB"},
 		{"serve echo --high-water 99999999999999999999", "99999999999999999999"},
 		{"serve echo --low-water 1MiB", "1048576"},
+		{"serve echo --low-water 2MiB", "2MiB"},
+		{"serve echo --high-water 4MiB --send-limit 2097153", "2097153"},
 		{"serve echo --low-water 4097 --high-water 4KiB", "4097"},
 		{"serve echo --high-water 4KiB --send-limit 4095", "4095"},
 		{"serve echo --send-limit 0", "--send-limit"},
@@ -102,7 +104,7 @@ func TestHelp(t *testing.T) {
 		"--max-conns=", "--idle-timeout=DURATION", "--close-timeout=DURATION", "Default 10s", "--drain-timeout=DURATION", "--events=FILE",
 		"echo", "discard", "firehose", "ws-echo", "GOMAXPROCS", "permessage-deflate",
 	}
-	program := []string{"serve", "probe", "version", "help"}
+	program := append([]string{"serve", "probe", "version", "help", "--json"}, flags...)
 	for line, want := range map[string][]string{
 		"help": program, "--help": program, "-h": program, "help help": nil, "help --help": program,
 		"help serve": flags, "serve --help": flags, "serve echo --help": flags, "serve -h": flags,
