@@ -21,8 +21,8 @@ func socketAddrs(fd int) addrs {
 	}
 	if sa, err := unix.Getpeername(fd); err == nil {
 		a.remote = addrOf(sa)
-	} else if err == unix.ENOTCONN {
-		a.remote = Addr{AddrPort: sys.PeerName(fd), Net: "tcp"}
+	} else if at := sys.PeerName(fd); at.IsValid() {
+		a.remote = Addr{AddrPort: at, Net: "tcp"}
 	}
 	return a
 }
