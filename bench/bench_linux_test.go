@@ -120,12 +120,7 @@ func TestUsage(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	target := "tcp://" + l.Addr().String()
-	_ = l.Close()
+	target := "tcp://" + testutil.Refusing(t, "127.0.0.1")
 	var errs bytes.Buffer
 	if code := tool([]string{"-target", target, "-run", "echo"}, io.Discard, &errs); code != 1 || !strings.Contains(errs.String(), "cannot reach "+target) {
 		t.Errorf("exit %d, %q", code, &errs)

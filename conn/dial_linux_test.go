@@ -11,6 +11,7 @@ import (
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/looptest"
+	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
 
@@ -106,8 +107,8 @@ func TestDialRefused(t *testing.T) {
 			network, address string
 			errno            syscall.Errno
 		}{
-			{"tcp", unused(t, "tcp", "127.0.0.1:0"), syscall.ECONNREFUSED},
-			{"tcp", unused(t, "tcp", "[::1]:0"), syscall.ECONNREFUSED},
+			{"tcp", testutil.Refusing(t, "127.0.0.1"), syscall.ECONNREFUSED},
+			{"tcp", testutil.Refusing(t, "::1"), syscall.ECONNREFUSED},
 			{"unix", "@penstock/nobody", syscall.ECONNREFUSED},
 			{"unix", filepath.Join(t.TempDir(), "nobody"), syscall.ENOENT},
 		} {

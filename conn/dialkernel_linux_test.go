@@ -397,7 +397,7 @@ func TestDialShutdown(t *testing.T) {
 					return nil, ctx.Err()
 				})}
 				errs := make(chan error, 3)
-				silent, nobody := deaf(t, "127.0.0.1"), unused(t, "tcp", "127.0.0.1:0")
+				silent, nobody := deaf(t, "127.0.0.1"), testutil.Refusing(t, "127.0.0.1")
 				for _, address := range []string{silent, "x.test:1", nobody} {
 					go func() {
 						d := d
@@ -517,7 +517,7 @@ func TestReconnectToAServer(t *testing.T) {
 // whichever address it comes.
 func TestDialControlPanics(t *testing.T) {
 	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
-		_, port, _ := net.SplitHostPort(unused(t, "tcp", "127.0.0.1:0"))
+		_, port, _ := net.SplitHostPort(testutil.Refusing(t, "127.0.0.1"))
 		for at := 1; at <= 2; at++ {
 			n := 0
 			d := &conn.Dialer{Resolver: addresses("127.0.0.1", "127.0.0.2"), FallbackDelay: time.Hour, Control: func(int) error {

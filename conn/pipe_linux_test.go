@@ -355,7 +355,7 @@ func TestPipeDial(t *testing.T) {
 				if reconnect != nil {
 					return
 				}
-				target.Store(unused(t, "tcp", "127.0.0.1:0"))
+				target.Store(testutil.Refusing(t, "127.0.0.1"))
 				if c, err := net.Dial("tcp", l.Addr().String()); err == nil { // The reset may be faster than that.
 					if _, err := io.ReadAll(c); err == nil {
 						t.Error("a refused target is an end of file")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/looptest"
+	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 	"github.com/penstock-go/penstock/ws"
 )
@@ -32,10 +33,8 @@ func (n names) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, err
 // wrong, once, and that errors.Is and As find the cause.
 func TestDialErrorTexts(t *testing.T) {
 	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
-		free := listenTCP(t)
-		nobody := free.Addr().String()
+		nobody := testutil.Refusing(t, "127.0.0.1")
 		_, port, _ := net.SplitHostPort(nobody)
-		_ = free.Close()
 		one, two := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")
 		dialer := &conn.Dialer{Resolver: names{"one.test": {one}, "two.test": {one, two}}}
 		missing := t.TempDir() + "/none"

@@ -185,12 +185,7 @@ func TestFailures(t *testing.T) {
 		if err := <-ended; err == nil || err == io.EOF {
 			t.Errorf("behind a reset of the client the server reads %v", err)
 		}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = l.Close()
-		at, _ = start(t, engine, "-target", l.Addr().String())
+		at, _ = start(t, engine, "-target", testutil.Refusing(t, "127.0.0.1"))
 		if c, err := net.Dial("tcp", at); err == nil {
 			if _, err := c.Read(make([]byte, 1)); err == nil || err == io.EOF {
 				t.Errorf("without a server the client reads %v", err)

@@ -186,12 +186,7 @@ func TestNoOmission(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
+	addr := testutil.Refusing(t, "127.0.0.1")
 	for _, shape := range []Shape{Closed, Open, Short, Idle, Fanout} {
 		_, err := Run(t.Context(), quick(Spec{Target: addr, Shape: shape, Conns: 2, Size: 64, Depth: 1, Rate: 100}), func() {})
 		if err == nil || !strings.Contains(err.Error(), "cannot reach tcp://"+addr) {
