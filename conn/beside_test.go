@@ -24,7 +24,7 @@ func TestOnRoom(t *testing.T) {
 	r.c.OnRoom(-1, room("low"))
 	r.c.OnRoom(0, room("empty"))
 	stopped := r.c.OnRoom(0, room("stopped"))
-	r.turns(2)
+	r.Turns(2)
 	r.wantLog("full")
 	r.read(100)
 	r.wantLog("full 900")
@@ -96,7 +96,7 @@ func TestOnRoomAgain(t *testing.T) {
 	var again func(c *conn.Conn)
 	again = func(c *conn.Conn) { told++; _, _ = c.Write([]byte("x")); c.OnRoom(1000, again) }
 	r.c.OnRoom(0, again)
-	r.turns(10)
+	r.Turns(10)
 	if told < 9 || told > 10 {
 		t.Errorf("told %d times in 10 turns", told)
 	}
@@ -106,7 +106,7 @@ func TestOnRoomAgain(t *testing.T) {
 	if again = func(*conn.Conn) {}; told == last {
 		t.Error("not told at the end")
 	}
-	r.turns(2)
+	r.Turns(2)
 	r.Finish()
 }
 

@@ -66,7 +66,7 @@ func TestWriteBlock(t *testing.T) {
 	if s := r.c.Ref().Write([]byte("x")); s != conn.Rejected {
 		t.Errorf("who does not wait: %v", s)
 	}
-	r.turns(20)
+	r.Turns(20)
 	if n := len(done()); n > 0 {
 		t.Fatalf("%d went ahead without room", n)
 	}
@@ -142,7 +142,7 @@ func TestWriteBlockInBudget(t *testing.T) {
 	_ = p.all[2].write(1500)
 	one, _ := p.all[0].waiters(t.Context(), 2, 100)
 	two, _ := p.all[1].waiters(t.Context(), 2, 100)
-	p.turns(10)
+	p.Turns(10)
 	if len(one)+len(two) > 0 {
 		t.Fatal("went ahead without a budget")
 	}
@@ -315,7 +315,7 @@ func TestRefEnds(t *testing.T) {
 		if n := conn.Mail(ref); n > 4 {
 			t.Errorf("%s: %d things in the mailbox", what, n)
 		}
-		r.turns(5)
+		r.Turns(5)
 		if !tc.reset {
 			r.peer.CloseWrite()
 		}

@@ -35,7 +35,7 @@ func newPurse(t *testing.T, size int, policy conn.BudgetPolicy, conns int, cfg c
 		if err := r.write(64); err != nil {
 			t.Fatal(err)
 		}
-		r.turns(2)
+		r.Turns(2)
 	}
 	if n := p.b.Stats().Total; n != 0 {
 		t.Fatalf("%d bytes of the budget are used, and nothing is pending", n)
@@ -110,7 +110,7 @@ func TestBudgetBoundaries(t *testing.T) {
 					taken, refused = 0, 1
 				}
 				p.want(tc.own + tc.others + taken)
-				p.turns(2)
+				p.Turns(2)
 				p.want(tc.own + tc.others + taken)
 				if s := p.b.Stats(); s.Rejected != refused || s.RejectedBytes != refused*uint64(tc.n) || s.Peak != tc.own+tc.others+taken {
 					t.Errorf("%+v", s)
@@ -218,7 +218,7 @@ func TestBudgetRefusedTwice(t *testing.T) {
 	for _, r := range p.all[1:] {
 		_ = r.write(500)
 	}
-	p.turns(2)
+	p.Turns(2)
 	p.calls.tries = 0
 	for range 1000 {
 		if s := p.c.Admit(1); s != conn.Rejected {
@@ -247,7 +247,7 @@ func TestBudgetClosesTheLargest(t *testing.T) {
 				t.Fatal("refused below the size")
 			}
 			p.want(100_000 + conn.Reserve)
-			p.turns(2)
+			p.Turns(2)
 			before := p.Small.InUse() + p.Bulk.InUse()
 			if s := m.send(p.rig, 7000); s != conn.Queued {
 				t.Fatalf("answered %v", s)
@@ -312,7 +312,7 @@ func TestBudgetLimitIsNotTheBudget(t *testing.T) {
 	if err := p.all[2].write(1); err == nil {
 		t.Error("taken above the share")
 	}
-	p.turns(3)
+	p.Turns(3)
 	if s := p.b.Stats(); s.Closed != 0 || s.Rejected != 2 {
 		t.Errorf("%+v", s)
 	}
@@ -331,7 +331,7 @@ func TestBudgetIsNoSlowPeer(t *testing.T) {
 		if s := m.send(p.rig, 1); s != conn.Rejected {
 			t.Fatalf("%s: %v", m.name, s)
 		}
-		p.turns(3)
+		p.Turns(3)
 		if p.isClosed() {
 			t.Fatalf("%s: closed with %v", m.name, p.err)
 		}
@@ -357,7 +357,7 @@ func TestBudgetComesBack(t *testing.T) {
 		_ = p.write(300)
 		p.c.SendBytes(make([]byte, 100), nil)
 		end(p)
-		p.turns(30)
+		p.Turns(30)
 		if n := p.b.Stats().Total; n != 0 {
 			t.Errorf("%s: %d bytes are not back", means, n)
 		}
@@ -451,11 +451,11 @@ func TestBudgetFull(t *testing.T) {
 	if err := p.write(1); err == nil {
 		t.Error("taken above the share")
 	}
-	p.turns(3)
+	p.Turns(3)
 	p.wantLog("full")
 	p.read(64)
 	p.read(64)
-	p.turns(3)
+	p.Turns(3)
 	p.wantLog("full") // 372 of 500.
 	p.read(64)
 	p.read(64)
@@ -477,15 +477,15 @@ func TestBudgetDrainWithoutBytes(t *testing.T) {
 			t.Fatal("taken above the size")
 		}
 		p.wantLog("full")
-		p.turns(10)
+		p.Turns(10)
 		before := p.calls.tries + p.calls.sends
-		p.turns(10)
+		p.Turns(10)
 		if p.wantLog("full"); p.calls.tries+p.calls.sends > before {
 			t.Errorf("%s: asked again and again", what)
 		}
 		p.all[1].log = p.all[1].log[:1]
 		free(p.all[1])
-		p.turns(50)
+		p.Turns(50)
 		p.wantLog("full drain")
 		if err := p.write(10); err != nil {
 			t.Errorf("%s: behind the drain: %v", what, err)
@@ -615,7 +615,7 @@ func TestBudgetEmptyMessages(t *testing.T) {
 			t.Errorf("%v: SendFrom is answered %v", slow, s)
 		}
 		_, _ = p.c.Write(nil)
-		p.turns(3)
+		p.Turns(3)
 		if s := p.b.Stats(); s.Closed != 0 || p.all[0].isClosed() || p.all[1].isClosed() {
 			t.Errorf("%v: %+v", slow, s)
 		}

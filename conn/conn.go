@@ -264,8 +264,8 @@ func (c *Conn) touch() {
 // to what it is to be. It is not for users.
 func (c *Conn) Flush(*reactor.Loop) {
 	c.touched = false
-	if c.clock != nil && c.clock.paused != c.paused {
-		c.clock.flushing(c)
+	if c.clock != nil {
+		c.clock.look(c)
 	}
 	if c.quiet() && c.listens() && c.flushLone() {
 		return

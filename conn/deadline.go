@@ -51,7 +51,7 @@ type clock struct {
 	acked   int64         // bytes that the peer had acknowledged
 	looked  time.Duration // at this time
 
-	paused      pauses // as of the last Flush
+	paused      pauses // as of the last look
 	silent      bool   // out is that of a send whose completion may come late
 	stuck       bool   // writing counts
 	established bool
@@ -122,6 +122,7 @@ func (c *Conn) ticking() *clock {
 // wind sets the timer to when the first deadline can run out.
 func (c *Conn) wind() {
 	k := c.clock
+	k.look(c)
 	at, any := k.first(c)
 	switch {
 	case !any:
@@ -158,7 +159,7 @@ func (k *clock) due(c *Conn) (handshake, read, write, idle time.Duration) {
 	if k.Read > 0 && c.paused&^bySplice == 0 && !c.eof {
 		read = max(k.in, k.reading) + k.Read
 	}
-	if k.Write > 0 && k.stuck {
+	if k.Write > 0 && k.stuck && c.owes() {
 		write = k.writing + k.Write
 	}
 	if k.Idle > 0 && c.paused&byWork == 0 {
@@ -176,6 +177,7 @@ func (k *clock) first(c *Conn) (at time.Duration, any bool) {
 // tick looks which deadlines have run out.
 func (c *Conn) tick() {
 	k, now := c.clock, c.loop.Now()
+	k.look(c)
 	handshake, read, write, idle := k.due(c)
 	if min(write, idle) <= now && k.moved(c) {
 		_, _, write, idle = k.due(c)
@@ -275,9 +277,13 @@ func (k *clock) moved(c *Conn) bool {
 // acknowledged returns how many bytes the peer has acknowledged.
 func (c *Conn) acknowledged() int64 { return int64(c.bytesOut) - int64(unacked(int(c.fd))) }
 
-// flushing notes what reading is paused for. The time of a pause is not the
-// peer's, and that of work of Go is nobody's.
-func (k *clock) flushing(c *Conn) {
+// look notes what reading is paused for, at each flush, and before a deadline is judged
+// or set: a pause that begins or ends in this turn counts. The time of a pause is not
+// the peer's, and that of work of Go is nobody's.
+func (k *clock) look(c *Conn) {
+	if k.paused == c.paused {
+		return
+	}
 	was := k.paused &^ bySplice
 	k.paused = c.paused
 	over := was &^ k.paused

@@ -122,7 +122,7 @@ func TestWriteTimeout(t *testing.T) {
 	r.stuff()
 	r.until(r.Now + 200*ms) // Still not.
 	_ = r.write(500)
-	r.turns(2)
+	r.Turns(2)
 	for range 10 { // It takes a little each time.
 		r.until(r.Now + 40*ms)
 		r.read(10)
@@ -180,7 +180,7 @@ func TestSetDeadlines(t *testing.T) {
 	r.until(r.Now + 200*ms)
 	r.stuff()
 	_ = r.write(10)
-	r.turns(2)
+	r.Turns(2)
 	_ = r.c.SetDeadlines(conn.Deadlines{Write: 30 * ms}) // While bytes are pending.
 	r.wantEnd(conn.WriteTimeout, r.Now+30*ms)
 
@@ -211,7 +211,7 @@ func TestOnTimeout(t *testing.T) {
 		if reason == conn.WriteTimeout {
 			r.stuff()
 			_ = r.write(10)
-			r.turns(2)
+			r.Turns(2)
 			from = r.Now - 2*ms
 		}
 		r.wantEnd(reason, from+200*ms)
@@ -245,7 +245,7 @@ func TestNoDeadlineAfterClose(t *testing.T) {
 	r := newRig(t, 1000, cfg, nil)
 	r.stuff()
 	_ = r.write(10)
-	r.turns(2)
+	r.Turns(2)
 	from := r.Now
 	r.c.Close()
 	if err := r.c.SetDeadlines(conn.Deadlines{Idle: ms}); err != nil {
@@ -266,7 +266,7 @@ func TestDeadlinesAreLazy(t *testing.T) {
 			r.onData = func(c *conn.Conn, in *buf.Buf) { c.Send(in) }
 		})
 		r.peer.AutoRead(true)
-		r.turns(5)
+		r.Turns(5)
 		looks = 0
 		const messages = 100
 		for range messages {
@@ -327,7 +327,7 @@ func TestConnTimers(t *testing.T) {
 	}
 	ran = nil
 	r.Now += 75 * ms // The loop was busy.
-	r.turns(2)
+	r.Turns(2)
 	if len(ran) != 1 {
 		t.Errorf("%d times for what was missed", len(ran))
 	}

@@ -241,7 +241,7 @@ func TestDetachEndsTimers(t *testing.T) {
 	var gone left
 	r.c.Detach(gone.hear)
 	r.Settle("detach", func() bool { return gone.calls > 0 })
-	r.turns(500)
+	r.Turns(500)
 	if gone.err != nil || !r.isClosed() {
 		t.Errorf("told %v", gone.err)
 	}
@@ -261,11 +261,11 @@ func TestDetachOfPipe(t *testing.T) {
 		}
 		if half {
 			a.c.CloseWrite()
-			a.turns(2)
+			a.Turns(2)
 		}
 		var gone left
 		a.c.Detach(gone.hear)
-		if a.turns(10); gone.calls != 1 || gone.err != nil || a.peer.EOF() != half {
+		if a.Turns(10); gone.calls != 1 || gone.err != nil || a.peer.EOF() != half {
 			t.Fatalf("told %d times: %v; end of file %v", gone.calls, gone.err, a.peer.EOF())
 		}
 		conn.New(a.Loop, gone.FD, conn.NopHandler{}, conn.Config{}).Abort()

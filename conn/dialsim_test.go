@@ -178,7 +178,7 @@ func TestDialBefore(t *testing.T) {
 	mail = ref.Write([]byte("mail"))
 	timer := 0
 	c.Loop().AfterFunc(time.Millisecond, c, func() { timer++ })
-	r.turns(5)
+	r.Turns(5)
 	if mail != conn.Full || timer != 1 || c.Pending() != 1003 || ref.Pending() != 1003 {
 		t.Errorf("mail %v, timer %d, pending %d", mail, timer, c.Pending())
 	}
@@ -199,14 +199,14 @@ func TestDialBefore(t *testing.T) {
 	r.peer = peer
 	peer.Accept()
 	peer.Feed([]byte("hello"))
-	r.turns(5)
+	r.Turns(5)
 	if !c.Connected() || r.count("open") != 1 || r.count("data") != 0 {
 		t.Fatalf("log %v", r.log)
 	}
 	peer.AutoRead(true)
-	r.turns(5)
+	r.Turns(5)
 	c.ResumeRead()
-	r.turns(5)
+	r.Turns(5)
 	if string(r.got) != "hello" {
 		t.Errorf("got %q", r.got)
 	}
@@ -247,9 +247,9 @@ func TestDialEnds(t *testing.T) {
 			r, f := dialRig(t, &conn.Dialer{Timeout: 8 * time.Second, Config: cfg}, "192.0.2.1:7", nil)
 			peer := f.last()
 			_ = r.write(tc.pending)
-			r.turns(2)
+			r.Turns(2)
 			tc.end(r.c)
-			r.turns(2)
+			r.Turns(2)
 			if tc.answer != nil && !peer.Abandoned() {
 				tc.answer(peer)
 			}
@@ -535,7 +535,7 @@ func TestDialClosedDeadlines(t *testing.T) {
 	r.Settle("an attempt", func() bool { return len(f.waiting()) > 0 })
 	r.peer = f.last()
 	r.peer.Accept()
-	r.turns(500)
+	r.Turns(500)
 	if len(r.log) > 0 {
 		t.Errorf("hooks %v", r.log)
 	}

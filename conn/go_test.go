@@ -55,15 +55,15 @@ func TestGo(t *testing.T) {
 		}
 	}
 	r.peer.Feed([]byte("ab"))
-	r.turns(3)
+	r.Turns(3)
 	r.peer.Feed([]byte("c"))
 	r.peer.CloseWrite()
-	r.turns(5)
+	r.Turns(5)
 	if want := "data a data b"; strings.Join(steps, " ") != want {
 		t.Fatalf("%q, want %q", steps, want)
 	}
 	for r.runWork() {
-		r.turns(5)
+		r.Turns(5)
 	}
 	want := "data a data b work a done a work b done b data c work c done c"
 	if got := strings.Join(steps, " "); got != want {
@@ -180,7 +180,7 @@ func TestGoDonePanics(t *testing.T) {
 	r.c.Go(func() { ran++ }, func(*conn.Conn) { panic("in done") })
 	r.c.Go(func() { ran++ }, func(*conn.Conn) { t.Error("done of one that has gone") })
 	for r.runWork() {
-		r.turns(3)
+		r.Turns(3)
 	}
 	r.Settle("close", r.isClosed)
 	r.wantReason(conn.HandlerPanic, 0)

@@ -138,13 +138,13 @@ func endInside(t *testing.T, hook, means string, set func(*rig, func(*conn.Conn)
 		o.onData = func(c *conn.Conn, in *buf.Buf) { c.Send(in) }
 	})
 	r.peer.Feed([]byte("x"))
-	r.turns(3)
+	r.Turns(3)
 	r.do(func(*conn.Conn) { _ = r.write(150) })
 	r.c.Ref().Write(make([]byte, 200)) // Goes, or tells OnError below.
 	r.c.Ref().Write(make([]byte, 200))
-	r.turns(3)
+	r.Turns(3)
 	r.peer.ReadAll()
-	r.turns(3)
+	r.Turns(3)
 	if !r.isClosed() && !r.peer.WasReset() {
 		r.peer.CloseWrite()
 	}
@@ -152,7 +152,7 @@ func endInside(t *testing.T, hook, means string, set func(*rig, func(*conn.Conn)
 		r.c.Close()
 	}
 	r.peer.AutoRead(true)
-	r.turns(5)
+	r.Turns(5)
 	if !r.isClosed() {
 		r.c.Close()
 	}
@@ -174,7 +174,7 @@ func endInside(t *testing.T, hook, means string, set func(*rig, func(*conn.Conn)
 		t.Errorf("closed with %v", r.err)
 	}
 	other.peer.Feed([]byte("still here"))
-	r.turns(4)
+	r.Turns(4)
 	if got := string(other.peer.ReadAll()); got != "still here" || other.isClosed() {
 		t.Errorf("the other connection answers %q", got)
 	}
@@ -280,13 +280,13 @@ func TestSetHandler(t *testing.T) {
 	for i := range 4 { // Four completions a Wait: one to the old handler, three parked.
 		r.peer.Feed(bytes.Repeat([]byte{byte(i)}, reactor.BulkBlock))
 	}
-	r.turns(5)
+	r.Turns(5)
 	if len(second) > 0 {
 		t.Error("delivered while paused")
 	}
 	r.c.ResumeRead()
 	r.peer.Feed([]byte{4})
-	r.turns(5)
+	r.Turns(5)
 	all := append(r.got, second...)
 	if len(all) != 4*reactor.BulkBlock+1 || !slices.IsSorted(all) || len(r.got) != reactor.SmallBlock {
 		t.Errorf("%d bytes to the old handler and %d to the new one, in order: %v", len(r.got), len(second), slices.IsSorted(all))
@@ -303,14 +303,14 @@ func TestPauseRead(t *testing.T) {
 		r.peer.Feed(data)
 	}
 	feed(10)
-	r.turns(2)
+	r.Turns(2)
 	for range 20 {
 		r.c.PauseRead()
 		seen := len(r.got)
 		feed(3 * reactor.BulkBlock)
-		r.turns(3)
+		r.Turns(3)
 		feed(7)
-		r.turns(3)
+		r.Turns(3)
 		if len(r.got) != seen {
 			t.Fatal("delivered while paused")
 		}
@@ -322,7 +322,7 @@ func TestPauseRead(t *testing.T) {
 		if len(r.got) != seen {
 			t.Fatal("delivered inside ResumeRead")
 		}
-		r.turns(1 + len(want)%3)
+		r.Turns(1 + len(want)%3)
 	}
 	r.Settle("all bytes", func() bool { return len(r.got) >= len(want) })
 	if !bytes.Equal(r.got, want) {
@@ -344,7 +344,7 @@ func TestPauseInsideOnData(t *testing.T) {
 	r.peer.Feed(want)
 	r.peer.CloseWrite()
 	for i := 0; len(r.got) < len(want); i++ {
-		r.turns(6)
+		r.Turns(6)
 		if n := r.count("data"); n != i+1 {
 			t.Fatalf("%d deliveries, want %d", n, i+1)
 		}
@@ -367,14 +367,14 @@ func TestResumeAfterClose(t *testing.T) {
 	_ = r.write(100)
 	r.c.PauseRead()
 	r.peer.Feed([]byte("parked, or in the kernel"))
-	r.turns(2)
+	r.Turns(2)
 	r.c.Close()
 	r.c.ResumeRead()
 	r.peer.Feed([]byte("late"))
-	r.turns(3)
+	r.Turns(3)
 	r.c.PauseRead()
 	r.c.ResumeRead()
-	r.turns(3)
+	r.Turns(3)
 	if len(r.got) > 0 {
 		t.Errorf("OnData after Close: %q", r.got)
 	}
@@ -401,7 +401,7 @@ func TestHalfCloseBeforeAnswer(t *testing.T) {
 			})
 			r.peer.Feed([]byte("question"))
 			r.peer.CloseWrite()
-			r.turns(20)
+			r.Turns(20)
 			if r.isClosed() {
 				t.Fatalf("closed with %v before the answer was read", r.err)
 			}
@@ -438,7 +438,7 @@ func TestMailBeforeClose(t *testing.T) {
 					}
 				})
 			})
-			r.turns(5)
+			r.Turns(5)
 			if got := string(r.peer.ReadAll()); got != "admitted" {
 				t.Errorf("the peer has %q", got)
 			}
@@ -462,7 +462,7 @@ func TestFlushError(t *testing.T) {
 		if closing {
 			r.c.Close()
 		}
-		r.turns(2)
+		r.Turns(2)
 		r.peer.Reset()
 		r.Settle("close", r.isClosed)
 		r.wantReason(conn.PeerReset, 500)
@@ -486,7 +486,7 @@ func TestCloseTimeout(t *testing.T) {
 	}{
 		{"stuck", func(r *rig) { r.c.Close() }, 500, conn.WriteTimeout},
 		{"stuck half", func(r *rig) { r.c.CloseWrite() }, 500, conn.WriteTimeout},
-		{"half, then whole", func(r *rig) { r.c.CloseWrite(); r.turns(500); r.c.Close() }, 500, conn.WriteTimeout},
+		{"half, then whole", func(r *rig) { r.c.CloseWrite(); r.Turns(500); r.c.Close() }, 500, conn.WriteTimeout},
 		{"peer ended", func(r *rig) { r.peer.CloseWrite() }, 500, conn.WriteTimeout},
 	} {
 		t.Run(name("%s", tc.name), func(t *testing.T) {
@@ -520,7 +520,7 @@ func TestCloseTimeoutOfReader(t *testing.T) {
 	_ = r.write(100)
 	r.peer.CloseWrite()
 	for range 100 {
-		r.turns(100)
+		r.Turns(100)
 		r.read(1)
 	}
 	r.peer.AutoRead(true)
@@ -580,7 +580,7 @@ func TestCloseWrite(t *testing.T) {
 	}
 	for range 5 {
 		r.peer.Feed([]byte("more"))
-		r.turns(1000)
+		r.Turns(1000)
 	}
 	if string(r.got) != strings.Repeat("more", 5) || r.isClosed() {
 		t.Errorf("got %q, closed: %v", r.got, r.isClosed())
@@ -610,10 +610,10 @@ func TestEveryEndTwice(t *testing.T) {
 				r := newRig(t, 64, marks(1000, 0, 1000), nil)
 				_ = r.write(100)
 				first(r.c)
-				r.turns(gap)
+				r.Turns(gap)
 				second(r.c)
 				r.peer.AutoRead(true)
-				r.turns(2)
+				r.Turns(2)
 				if !r.peer.WasReset() {
 					r.peer.CloseWrite()
 				}
@@ -621,7 +621,7 @@ func TestEveryEndTwice(t *testing.T) {
 				for _, again := range ends {
 					again(r.c)
 				}
-				r.turns(3)
+				r.Turns(3)
 				if n := r.count("close"); n != 1 {
 					t.Errorf("%d then %d: OnClose ran %d times", i, j, n)
 				}
@@ -652,7 +652,7 @@ func TestCloseErrorStays(t *testing.T) {
 			r.stuff()
 		}
 		r.c.CloseError(conn.ProtocolError, errTest, []byte("ERR\n"))
-		r.turns(2)
+		r.Turns(2)
 		r.peer.Reset()
 		r.Settle("close", r.isClosed)
 		if flushed {

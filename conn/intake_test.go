@@ -111,7 +111,7 @@ func TestRecvLimitCountsSends(t *testing.T) {
 	r.stuff()
 	for range 10 {
 		r.peer.Feed(make([]byte, 4000))
-		r.turns(2)
+		r.Turns(2)
 	}
 	if n := r.c.Kept(); n < cfg.RecvLimit || n > cfg.RecvLimit+reactor.BulkBlock || !r.c.ReadPaused() {
 		t.Errorf("%d bytes kept, paused: %v", n, r.c.ReadPaused())
@@ -153,7 +153,7 @@ func TestRecvLimitUnread(t *testing.T) {
 	})
 	r.peer.Feed([]byte("again"))
 	r.Settle("heard", func() bool { return times == 5 })
-	if r.turns(2); r.c.Kept() != 0 || r.c.ReadPaused() {
+	if r.Turns(2); r.c.Kept() != 0 || r.c.ReadPaused() {
 		t.Errorf("%d bytes kept, paused: %v", r.c.Kept(), r.c.ReadPaused())
 	}
 	r.gone()

@@ -75,13 +75,13 @@ func TestLoanOutlastsManySends(t *testing.T) {
 	}
 	for i := range 2*aio.BatchMask + 10 {
 		_ = r.write(10)
-		r.turns(2)
+		r.Turns(2)
 		if back || r.c.Lent() != 2000 {
 			t.Fatalf("after %d other sends: given back: %v, %d bytes lent", i, back, r.c.Lent())
 		}
 	}
 	e.keep = false
-	r.turns(3)
+	r.Turns(3)
 	if !back || r.c.Lent() != 0 {
 		t.Errorf("at the end: given back: %v, %d bytes lent", back, r.c.Lent())
 	}
@@ -96,7 +96,7 @@ func TestNoMemoryToLend(t *testing.T) {
 		r := newLending(t, e)
 		for range 3 {
 			_ = r.write(5000)
-			r.turns(3)
+			r.Turns(3)
 		}
 		if n := r.calls.sends; n != 4 {
 			t.Errorf("%v: %d sends for 3 writes, want 4", errno, n)
@@ -131,7 +131,7 @@ func TestManyLenders(t *testing.T) {
 		}
 		r.c.Abort()
 		start := time.Now()
-		r.turns(5)
+		r.Turns(5)
 		d := time.Since(start)
 		if told != n {
 			t.Fatalf("%d lenders of %d were told", told, n)

@@ -51,7 +51,7 @@ func TestAdmission(t *testing.T) {
 				if got := r.c.Pending(); got != tc.pending+taken {
 					t.Errorf("%d bytes pending, want %d", got, tc.pending+taken)
 				}
-				r.turns(3)
+				r.Turns(3)
 				s := r.c.Stats()
 				if got := s.Rejected - before.Rejected; got != refused {
 					t.Errorf("counted %d refusals, want %d", got, refused)
@@ -124,7 +124,7 @@ func TestFullSpeaksOfThePeer(t *testing.T) {
 			if most := sent/high + 2; r.calls.tries > most {
 				t.Errorf("%d offers for %d bytes, want at most %d", r.calls.tries, sent, most)
 			}
-			r.turns(2)
+			r.Turns(2)
 			r.wantLog("")
 			if got := len(r.peer.Received()); got != sent {
 				t.Errorf("the peer has %d bytes of %d", got, sent)
@@ -167,7 +167,7 @@ func TestLowWater(t *testing.T) {
 			if err := r.write(101); err != nil {
 				t.Fatal(err)
 			}
-			r.turns(2)
+			r.Turns(2)
 			r.wantLog("full")
 			for r.c.Pending() > low+1 {
 				r.read(1)
@@ -235,7 +235,7 @@ func TestSetMarks(t *testing.T) {
 			if len(r.log) != before {
 				t.Error("a hook ran inside SetMarks")
 			}
-			r.turns(3)
+			r.Turns(3)
 			r.wantLog(tc.hooks)
 			want := conn.Queued
 			if tc.pending >= tc.marks.Limit {
@@ -403,7 +403,7 @@ func TestZeroLength(t *testing.T) {
 			if s := m.send(r, 0); s != conn.Queued {
 				t.Errorf("open: %v", s)
 			}
-			r.turns(3)
+			r.Turns(3)
 			if n := r.c.Pending(); n != 0 {
 				t.Errorf("%d bytes pending", n)
 			}
@@ -453,7 +453,7 @@ func TestSendBytesDone(t *testing.T) {
 		want int
 		end  func(r *rig)
 	}{
-		{"flushed", 1, func(r *rig) { r.peer.AutoRead(true); r.turns(3) }},
+		{"flushed", 1, func(r *rig) { r.peer.AutoRead(true); r.Turns(3) }},
 		{"closed", 1, func(r *rig) { r.c.Close(); r.peer.AutoRead(true) }},
 		{"aborted", 1, func(r *rig) { r.c.Abort() }},
 		{"reset", 1, func(r *rig) { r.peer.Reset() }},
@@ -516,10 +516,10 @@ func TestSendBytesOfNothing(t *testing.T) {
 func TestSharedIsGivenBack(t *testing.T) {
 	for _, ref := range []bool{false, true} {
 		for ending, end := range map[string]func(r *rig){
-			"flushed":  func(r *rig) { r.peer.AutoRead(true); r.turns(4) },
-			"aborted":  func(r *rig) { r.c.Abort(); r.turns(4) },
-			"mailbox":  func(r *rig) { r.peer.Reset(); r.c.Abort(); r.turns(4) },
-			"rejected": func(r *rig) { r.turns(4) },
+			"flushed":  func(r *rig) { r.peer.AutoRead(true); r.Turns(4) },
+			"aborted":  func(r *rig) { r.c.Abort(); r.Turns(4) },
+			"mailbox":  func(r *rig) { r.peer.Reset(); r.c.Abort(); r.Turns(4) },
+			"rejected": func(r *rig) { r.Turns(4) },
 		} {
 			t.Run(name("%s/ref=%v", ending, ref), func(t *testing.T) {
 				r := newRig(t, 64<<10, marks(100, 10, 100), nil)
@@ -562,13 +562,13 @@ func TestDrainAlways(t *testing.T) {
 	r.peer.AutoRead(true)
 	for range 10 {
 		_ = r.write(60)
-		r.turns(2)
+		r.Turns(2)
 	}
 	r.wantLog("")
 	r.peer.AutoRead(false)
 	for range 3 {
 		_ = r.write(200)
-		r.turns(2)
+		r.Turns(2)
 		for r.c.Pending() > 0 {
 			r.read(min(r.peer.Waiting(), 50))
 		}
@@ -577,7 +577,7 @@ func TestDrainAlways(t *testing.T) {
 	}
 	r.wantLog("drain drain drain")
 	_ = r.write(1500)
-	r.turns(2)
+	r.Turns(2)
 	r.wantLog("drain drain drain full")
 	for r.c.Pending() > 0 {
 		r.read(r.peer.Waiting())
@@ -685,7 +685,7 @@ func TestPromptForTheRest(t *testing.T) {
 	if r.calls.sends != 1 || r.calls.last.Flags&aio.Prompt == 0 {
 		t.Errorf("%d sends, the last with %v: nobody waits for it, and bytes wait behind it", r.calls.sends, r.calls.last.Flags)
 	}
-	r.turns(3)
+	r.Turns(3)
 	r.calls.sends = 0
 	r.c.SendShared(shared)
 	r.Turn()
@@ -699,14 +699,21 @@ func TestPromptForTheRest(t *testing.T) {
 // where it is all there is to send: who sends from elsewhere is admitted against what
 // the loop has heard of.
 func TestPromptForMail(t *testing.T) {
-	r := newRig(t, 1<<20, marks(1<<30, 0, 1<<30), nil)
-	r.peer.AutoRead(true)
-	r.c.Ref().Write([]byte("x"))
-	r.turns(2)
-	if r.calls.sends != 1 || r.calls.last.Flags&aio.Prompt == 0 {
-		t.Errorf("%d sends, the last with %v", r.calls.sends, r.calls.last.Flags)
+	for name, send := range map[string]func(conn.Ref){
+		"write": func(ref conn.Ref) { ref.Write([]byte("x")) },
+		"via": func(ref conn.Ref) {
+			ref.WriteVia([]byte("x"), 0, func(c *conn.Conn, p []byte) { _, _ = c.Write(p) })
+		},
+	} {
+		r := newRig(t, 1<<20, marks(1<<30, 0, 1<<30), nil)
+		r.peer.AutoRead(true)
+		send(r.c.Ref())
+		r.Turns(2)
+		if r.calls.sends != 1 || r.calls.last.Flags&aio.Prompt == 0 {
+			t.Errorf("%s: %d sends, the last with %v", name, r.calls.sends, r.calls.last.Flags)
+		}
+		r.gone()
 	}
-	r.gone()
 }
 
 // TestSparseBlocks holds that messages that came in a block each cost about
@@ -722,7 +729,7 @@ func TestSparseBlocks(t *testing.T) {
 				t.Fatal(s)
 			}
 		}
-		r.turns(4)
+		r.Turns(4)
 		pending := 64 * n
 		held := r.Bulk.InUse()*reactor.BulkBlock + r.Small.InUse()*reactor.SmallBlock
 		if most := 2*pending + 2*reactor.BulkBlock; held > most {

@@ -31,7 +31,7 @@ func (r *rig) feed(p []byte) {
 	r.T.Helper()
 	r.peer.Feed(p)
 	r.Settle("received", func() bool { return r.peer.Unreceived() == 0 || r.c.ReadPaused() })
-	r.turns(2)
+	r.Turns(2)
 }
 
 // bothGone waits for the end of both and checks that nothing is left.
@@ -82,7 +82,7 @@ func TestPipeFlow(t *testing.T) {
 		a, b, _ := newPipe(t, 1000, cfg, nil, conn.PipeConfig{})
 		data := noise(3, 1_000_000)
 		a.peer.Feed(data)
-		a.turns(200)
+		a.Turns(200)
 		if !a.c.ReadPaused() || a.peer.Unreceived() == 0 || b.c.Pending() < 20_000 || b.c.Pending() >= 20_000+64<<10 {
 			t.Fatalf("paused %v, %d bytes pending, %d not received", a.c.ReadPaused(), b.c.Pending(), a.peer.Unreceived())
 		}
@@ -136,13 +136,13 @@ func TestPipeEnds(t *testing.T) {
 		{"close", func(a, b *rig) { a.c.Close() }, conn.Local, conn.Local, nil, false},
 		{"reset behind the end", func(a, b *rig) {
 			a.peer.CloseWrite()
-			a.turns(3)
+			a.Turns(3)
 			a.peer.Reset()
 			b.peer.Feed([]byte("more"))
 		}, conn.PeerReset, conn.Local, nil, false},
 		{"close write", func(a, b *rig) {
 			a.c.CloseWrite()
-			a.turns(3)
+			a.Turns(3)
 			b.peer.Feed([]byte("for nobody"))
 		}, conn.PipeBroken, conn.PipeBroken, conn.ErrClosed, true},
 		{"close and more", func(a, b *rig) {
@@ -223,18 +223,18 @@ func TestPipeBeside(t *testing.T) {
 	_, _ = b.c.Write([]byte("<own>"))
 	a.feed([]byte("forwarded"))
 	b.c.Ref().Write([]byte("<more>"))
-	b.turns(3)
+	b.Turns(3)
 	if got := b.peer.ReadAll(); string(got) != "<own>forwarded<more>" {
 		t.Fatalf("got %q", got)
 	}
 	a.c.PauseRead()
-	a.turns(2)
+	a.Turns(2)
 	a.peer.Feed([]byte("paused"))
-	if a.turns(5); b.peer.Waiting() != 0 {
+	if a.Turns(5); b.peer.Waiting() != 0 {
 		t.Fatal("forwarded while reading was paused")
 	}
 	a.c.ResumeRead()
-	a.turns(3)
+	a.Turns(3)
 	if got := b.peer.ReadAll(); string(got) != "paused" {
 		t.Fatalf("got %q", got)
 	}
@@ -258,13 +258,13 @@ func TestPipeBeside(t *testing.T) {
 	p.Unpipe()
 	a.feed([]byte("mine"))
 	b.Settle("received", func() bool { return b.peer.Unreceived() == 0 })
-	b.turns(5)
+	b.Turns(5)
 	if _, ba := p.Bytes(); heard != "mine" || uint64(len(b.got))+ba != 3<<20 {
 		t.Fatalf("heard %q, %d bytes forwarded, %d heard of %d", heard, ba, len(b.got), 3<<20)
 	}
 	a.c.Abort()
 	a.Settle("close", a.isClosed)
-	if b.turns(3); b.isClosed() {
+	if b.Turns(3); b.isClosed() {
 		t.Error("the end of one is the end of the other after Unpipe")
 	}
 	b.gone()
@@ -285,7 +285,7 @@ func TestPipeOneWay(t *testing.T) {
 		t.Error("no OnEOF")
 	}
 	_, _ = a.c.Write([]byte("an answer"))
-	a.turns(2)
+	a.Turns(2)
 	if got := a.peer.ReadAll(); string(got) != "an answer" {
 		t.Fatalf("got %q", got)
 	}
@@ -299,7 +299,7 @@ func TestPipeOneWay(t *testing.T) {
 	}
 	data := noise(5, 300_000)
 	e.peer.Feed(data)
-	e.turns(100)
+	e.Turns(100)
 	e.peer.CloseWrite()
 	e.peer.AutoRead(true)
 	e.Settle("close", e.isClosed)
@@ -316,7 +316,7 @@ func TestPipeLate(t *testing.T) {
 	a := newRig(t, 1<<20, conn.Config{}, keep)
 	b := a.second(conn.Config{}, keep)
 	a.c.PauseRead()
-	a.turns(3)
+	a.Turns(3)
 	a.peer.Feed([]byte("before"))
 	b.peer.CloseWrite()
 	b.Settle("eof", func() bool { return b.count("eof") == 1 })
@@ -470,7 +470,7 @@ func TestUnpipeInside(t *testing.T) {
 			continue
 		}
 		a.Settle("received", func() bool { return a.peer.Unreceived() == 0 })
-		a.turns(3)
+		a.Turns(3)
 		if ab, _ := p.Bytes(); a.c.ReadPaused() || int(ab)+len(a.got) != 30_000 {
 			t.Errorf("paused %v, %d bytes forwarded and %d heard of 30000", a.c.ReadPaused(), ab, len(a.got))
 		}

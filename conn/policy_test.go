@@ -96,7 +96,7 @@ func TestDropOldest(t *testing.T) {
 					if n := r.c.Pending(); !m.ref && n > 1000-1+50 {
 						t.Fatalf("%d bytes pending", n)
 					}
-					r.turns(turns)
+					r.Turns(turns)
 				}
 				r.Turn()
 				s := r.c.Stats()
@@ -128,7 +128,7 @@ func TestDropOldestOfAReader(t *testing.T) {
 				r.Turn()
 			}
 		}
-		r.turns(2)
+		r.Turns(2)
 		if got := numbers(t, r.peer.ReadAll()); len(got) != 19 && len(numbers(t, r.peer.Received())) != 19 {
 			t.Errorf("%s: %v", m.name, got)
 		}
@@ -151,7 +151,7 @@ func TestDropOldestMailbox(t *testing.T) {
 		for k := range 30 {
 			m.send(r.c, numbered(k, 50))
 		}
-		r.turns(2)
+		r.Turns(2)
 		ref, ran := r.c.Ref(), 0
 		ref.Do(func(*conn.Conn) { ran++ })
 		for k := 30; k < 5000; k++ {
@@ -163,7 +163,7 @@ func TestDropOldestMailbox(t *testing.T) {
 			}
 		}
 		ref.Do(func(*conn.Conn) { ran++ })
-		r.turns(2)
+		r.Turns(2)
 		if s := r.c.Stats(); s.Dropped != 4980 || r.c.Pending() != 1000 || ran != 2 {
 			t.Errorf("%s: %+v, %d pending, %d functions ran", m.name, s, r.c.Pending(), ran)
 		}
@@ -199,10 +199,10 @@ func TestDropOldestKeeps(t *testing.T) {
 	r = newRig(t, 64, feed(400, 1000), nil)
 	r.stuff()
 	_, _ = r.c.Write(numbered(0, 990))
-	r.turns(2)
+	r.Turns(2)
 	_, _ = r.c.Write(numbered(1, 5000))
 	r.read(64)
-	r.turns(2)
+	r.Turns(2)
 	for r.c.Pending() > 5000-100 {
 		r.read(64)
 	}
@@ -299,7 +299,7 @@ func TestDropOldestForNothing(t *testing.T) {
 	if s := r.c.Admit(0); s != conn.Queued {
 		t.Errorf("Admit of nothing: %v", s)
 	}
-	r.turns(3)
+	r.Turns(3)
 	if s := r.c.Stats(); s.Dropped != 0 || s.Rejected != 0 || r.c.Pending() != 500 {
 		t.Errorf("%+v, %d pending", s, r.c.Pending())
 	}
@@ -338,15 +338,15 @@ func TestDropOldestBesideStreams(t *testing.T) {
 		if s > conn.Full {
 			t.Fatalf("a stream: %v", s)
 		}
-		r.turns(2)
+		r.Turns(2)
 	}
 	some(5) // 29 messages, 9 too many.
-	r.turns(2)
+	r.Turns(2)
 	if s := r.c.Stats(); s.Dropped != 9 || r.c.Pending() != 1000 {
 		t.Errorf("%+v, %d pending", s, r.c.Pending())
 	}
 	r.peer.AutoRead(true)
-	r.turns(50)
+	r.Turns(50)
 	r.Settle("all sent", func() bool { return r.c.Pending() == 0 && dones == 2 })
 	some(5)
 	r.gone()
@@ -375,7 +375,7 @@ func TestDropOldestLeavesPipes(t *testing.T) {
 	data := bytes.Repeat([]byte{0xff}, 300)
 	for range 3 {
 		from.peer.Feed(data[:100])
-		to.turns(5)
+		to.Turns(5)
 	}
 	for k := range 100 {
 		_, _ = to.c.Write(numbered(k, 50))
@@ -386,7 +386,7 @@ func TestDropOldestLeavesPipes(t *testing.T) {
 	}
 	from.peer.CloseWrite()
 	to.peer.AutoRead(true)
-	to.turns(50)
+	to.Turns(50)
 	to.peer.CloseWrite()
 	from.peer.AutoRead(true)
 	to.Settle("close", func() bool { return to.isClosed() && from.isClosed() })

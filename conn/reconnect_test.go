@@ -50,7 +50,7 @@ func (a *again) accept() *aiotest.Peer {
 	a.peer = a.far.last()
 	a.peer.Accept()
 	a.Settle("open", func() bool { return a.count("open") > opens })
-	a.turns(2)
+	a.Turns(2)
 	return a.peer
 }
 
@@ -99,7 +99,7 @@ func TestReconnectRow(t *testing.T) {
 	a.Now += time.Minute
 	a.Turn()
 	a.peer.Reset()
-	a.turns(3)
+	a.Turns(3)
 	var got []string
 	for _, r := range a.told {
 		got = append(got, fmt.Sprint(r.Attempt, r.Wait))
@@ -128,24 +128,24 @@ func TestReconnectEnds(t *testing.T) {
 				if i == 1 { // What was not heard of one connection is not heard on the next.
 					peer.Feed([]byte("unheard"))
 					a.c.PauseRead() // It is received all the same, and kept.
-					a.turns(3)
+					a.Turns(3)
 					_ = a.write(10)
 					peer.Reset()
 					a.Settle("a loss", func() bool { _ = a.write(1); a.Turn(); return !a.c.Connected() })
 					a.c.ResumeRead()
-					if a.turns(3); len(a.got) > 0 {
+					if a.Turns(3); len(a.got) > 0 {
 						t.Errorf("heard %q", a.got)
 					}
 					continue
 				}
 				peer.Feed(fmt.Append(nil, "data ", i))
-				a.turns(3)
+				a.Turns(3)
 				if string(a.got) != fmt.Sprint("data ", i) {
 					t.Fatalf("connection %d: got %q", i, a.got)
 				}
 				peer.CloseWrite()
 				a.Settle("a loss", func() bool { return !a.c.Connected() })
-				a.turns(3)
+				a.Turns(3)
 				if r := a.told[len(a.told)-1]; r.Err != io.EOF {
 					t.Errorf("told %+v", r)
 				}
@@ -169,7 +169,7 @@ func TestReconnectDrops(t *testing.T) {
 	given := 0
 	_ = a.write(600)
 	a.c.SendBytes(make([]byte, 100), func() { given++ })
-	a.turns(2)
+	a.Turns(2)
 	a.wantLog("full")
 	a.peer.Reset()
 	a.Settle("a loss", func() bool { return len(a.told) == 1 })
@@ -180,7 +180,7 @@ func TestReconnectDrops(t *testing.T) {
 	}
 	_, _ = a.c.Write([]byte("next"))
 	a.accept().AutoRead(true)
-	a.turns(3)
+	a.Turns(3)
 	if got := string(a.peer.Received()); got != "next" {
 		t.Errorf("the peer has %q", got)
 	}
@@ -202,14 +202,14 @@ func TestReconnectKeeps(t *testing.T) {
 	_, _ = a.c.Write([]byte("kept"))
 	a.c.Ref().Write([]byte(" and"))
 	a.c.Ref().Write([]byte(" mail"))
-	a.turns(3)
+	a.Turns(3)
 	a.peer.Reset()
 	a.Settle("a loss", func() bool { return len(a.told) == 1 })
 	if r := a.told[0]; r.Lost != 105 {
 		t.Errorf("told %+v", r)
 	}
 	a.accept().AutoRead(true)
-	a.turns(3)
+	a.Turns(3)
 	if got := string(a.peer.Received()); got != "kept and mail open" {
 		t.Errorf("the peer has %q", got)
 	}
@@ -229,16 +229,16 @@ func TestReconnectStream(t *testing.T) {
 				a.c.SendFrom(strings.NewReader(strings.Repeat("x", 5000)), -1, func(_ int64, err error) { errs = append(errs, err) })
 				_, _ = a.c.Write([]byte("kept"))
 			}
-			a.turns(5)
+			a.Turns(5)
 			a.peer.Reset()
 			a.Settle("a loss", func() bool { return len(a.told) == 1 })
-			a.turns(2)
+			a.Turns(2)
 			if len(errs) != 2 || errs[0] == nil || errs[1] == nil {
 				t.Errorf("the streams are told %v", errs)
 			}
 			a.accept().AutoRead(true)
 			_, _ = a.c.Write([]byte(" new"))
-			a.turns(3)
+			a.Turns(3)
 			if got := string(a.peer.Received()); got != map[bool]string{false: " new", true: "keptkept new"}[keep] {
 				t.Errorf("the peer has %q", got)
 			}
@@ -275,7 +275,7 @@ func TestReconnectClose(t *testing.T) {
 			tc.end(a.c)
 			a.Settle("close", a.isClosed)
 			a.Now += time.Minute
-			a.turns(3)
+			a.Turns(3)
 			a.ended(tc.reason)
 			if len(a.far.peers) != 1 || a.lost != tc.pending {
 				t.Errorf("%d attempts, %d bytes lost", len(a.far.peers), a.lost)

@@ -145,7 +145,7 @@ func TestRefIsRefused(t *testing.T) {
 	if ref.Pending() != 200 || r.count("full") != 0 {
 		t.Errorf("%d pending; full told off the loop: %d", ref.Pending(), r.count("full"))
 	}
-	r.turns(2)
+	r.Turns(2)
 	r.wantLog("full error")
 	if told.Messages != 980 || told.Bytes != 9800 {
 		t.Errorf("told of %+v", told)
@@ -165,7 +165,7 @@ func TestRefFullOfAReader(t *testing.T) {
 	for range 20 {
 		ref.Write(make([]byte, 400))
 	}
-	r.turns(2)
+	r.Turns(2)
 	r.wantLog("")
 	if ref.Pending() != 0 {
 		t.Errorf("%d pending", ref.Pending())
@@ -201,7 +201,7 @@ func TestStaleRef(t *testing.T) {
 			t.Error("Do of a stale Ref says true")
 		}
 		ref.Close()
-		r.turns(3)
+		r.Turns(3)
 		if n := len(next.peer.Received()); n > 0 || next.isClosed() {
 			t.Errorf("connection %d got %d bytes; closed: %v", i, n, next.isClosed())
 		}
@@ -281,7 +281,7 @@ func TestDrainAlwaysCountsMail(t *testing.T) {
 	cfg.DrainAlways = true
 	r := newRig(t, 64, cfg, nil)
 	_ = r.write(200)
-	r.turns(2)
+	r.Turns(2)
 	for r.c.Pending() > 64 {
 		r.read(min(r.peer.Waiting(), 64))
 	}
@@ -290,7 +290,7 @@ func TestDrainAlwaysCountsMail(t *testing.T) {
 	if s := r.c.Ref().Write(make([]byte, 10)); s != conn.Queued {
 		t.Fatal(s)
 	}
-	r.turns(4)
+	r.Turns(4)
 	r.wantLog("drain")
 	r.gone()
 }
@@ -304,7 +304,7 @@ func TestIdleMailboxIsSmall(t *testing.T) {
 		for range 50000 {
 			ref.Do(nothing)
 		}
-		r.turns(2)
+		r.Turns(2)
 	}
 	before := testutil.Heap()
 	burst()

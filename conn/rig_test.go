@@ -165,7 +165,7 @@ func (r *rig) wantLog(want string) {
 func (r *rig) stuff() {
 	r.T.Helper()
 	if _ = r.write(r.window); r.window > 0 {
-		r.turns(2)
+		r.Turns(2)
 	}
 	if r.c.Pending() != 0 || r.peer.Waiting() != r.window {
 		r.T.Fatalf("%d bytes pending, %d with the peer", r.c.Pending(), r.peer.Waiting())
@@ -184,13 +184,7 @@ func (r *rig) read(n int) {
 	if got, err := r.peer.Read(make([]byte, n)); got != n || err != nil {
 		r.T.Fatalf("the peer read %d bytes of %d, %v", got, n, err)
 	}
-	r.turns(2)
-}
-
-func (r *rig) turns(n int) {
-	for range n {
-		r.Turn()
-	}
+	r.Turns(2)
 }
 
 // do runs fn where the loop catches panics, for the connection.

@@ -86,7 +86,7 @@ func TestOnShutdownPanic(t *testing.T) {
 	var ended error
 	h := &badWord{conn.Funcs{Close: func(_ *conn.Conn, err error) { ended = err }}}
 	r.do(func(*conn.Conn) { conn.New(r.Loop, int(fd), h, cfg).Stop(r.Loop, false) })
-	r.turns(5)
+	r.Turns(5)
 	var ce *conn.CloseError
 	if !errors.As(ended, &ce) || ce.Reason != conn.HandlerPanic || r.isClosed() {
 		t.Errorf("it ended with %v, and the other one is closed: %v", ended, r.isClosed())

@@ -129,7 +129,7 @@ func TestSendFromOrder(t *testing.T) {
 					if !bytes.Equal(r.peer.Received(), []byte(want)) {
 						t.Fatal("the bytes are out of order")
 					}
-					r.turns(3)
+					r.Turns(3)
 					o.want(size, nil)
 					if r.c.Ahead() != 0 || r.c.Pending() != 0 {
 						t.Fatalf("%d bytes ahead, %d pending", r.c.Ahead(), r.c.Pending())
@@ -198,7 +198,7 @@ func TestStreamKeepsHooks(t *testing.T) {
 				t.Fatalf("answered %v", s)
 			}
 			r.patiently("something", func() bool { return r.peer.Waiting() > 0 })
-			r.turns(20)
+			r.Turns(20)
 			if r.wantLog(""); r.c.Pending() != 0 || r.c.Ahead() > 64<<10 || r.Bulk.InUse()+r.Small.InUse() > 2 {
 				t.Fatalf("%d bytes pending, %d ahead, in %d blocks", r.c.Pending(), r.c.Ahead(), r.Bulk.InUse()+r.Small.InUse())
 			}
@@ -212,7 +212,7 @@ func TestStreamKeepsHooks(t *testing.T) {
 			}
 			r.peer.AutoRead(true)
 			r.patiently("all", func() bool { return len(r.peer.Received()) == len(data)+1000 })
-			r.turns(2)
+			r.Turns(2)
 			r.wantLog("full drain")
 			o.want(len(data), nil)
 			r.gone()
@@ -323,7 +323,7 @@ func TestStreamAborted(t *testing.T) {
 				go pw.Write(make([]byte, 10_000))
 			}
 			r.patiently("something", func() bool { return r.peer.Waiting() == 3000 })
-			r.turns(5)
+			r.Turns(5)
 			ahead := r.c.Ahead()
 			if want := map[string]int{"inline": 64<<10 - 3000, "blocked": 7000}[kind]; ahead != want {
 				t.Errorf("%d bytes ahead, want %d", ahead, want)
@@ -358,7 +358,7 @@ func TestStreamAdmission(t *testing.T) {
 		t.Errorf("answered %v after Close", s)
 	}
 	r.Settle("close", r.isClosed)
-	r.turns(2)
+	r.Turns(2)
 }
 
 // TestManyStreams holds that the number of streams that wait is bounded, and that
@@ -389,7 +389,7 @@ func TestManyStreams(t *testing.T) {
 	if s := r.c.SendFrom(nil, 0, nil); s != conn.Queued {
 		t.Errorf("a stream of nothing: %v", s)
 	}
-	r.turns(2)
+	r.Turns(2)
 	r.gone()
 }
 
@@ -564,7 +564,7 @@ func TestStreamBesideUsedBudget(t *testing.T) {
 			}
 			_, _ = hog.c.Write(make([]byte, 20_000))
 			total := hog.c.Pending() + 1000
-			r.patiently("something", func() bool { r.turns(3); return r.c.Ahead() > 0 || r.peer.Waiting() == 2000 })
+			r.patiently("something", func() bool { r.Turns(3); return r.c.Ahead() > 0 || r.peer.Waiting() == 2000 })
 			for len(r.peer.Received()) < 2000+len(data)+1000 {
 				_, _ = r.peer.Read(make([]byte, 1500))
 				r.Turn()
@@ -600,17 +600,17 @@ func TestStreamDeadline(t *testing.T) {
 	o := &outcome{t: t}
 	stalled.c.SendFrom(bytes.NewReader(noise(9, 100_000)), -1, o.done)
 	for range 5 {
-		stalled.turns(100)
+		stalled.Turns(100)
 		stalled.read(3000)
 	}
 	if stalled.isClosed() {
 		t.Fatalf("closed with %v while the peer was reading", stalled.err)
 	}
-	stalled.turns(900)
+	stalled.Turns(900)
 	if stalled.isClosed() {
 		t.Fatalf("closed with %v before its time", stalled.err)
 	}
-	stalled.turns(200)
+	stalled.Turns(200)
 	stalled.wantReason(conn.WriteTimeout, stalled.lost)
 	o.want(18_000, stalled.err)
 	stalled.Finish()
@@ -622,7 +622,7 @@ func TestStreamDeadline(t *testing.T) {
 	waiting.peer.AutoRead(true)
 	go w.Write([]byte("first"))
 	waiting.patiently("first", func() bool { return len(waiting.peer.Received()) == 5 })
-	waiting.turns(3000)
+	waiting.Turns(3000)
 	if waiting.isClosed() {
 		t.Fatalf("closed with %v since the source has nothing", waiting.err)
 	}
@@ -662,7 +662,7 @@ func TestStreamBehindSection(t *testing.T) {
 		_, _ = section.Seek(20, io.SeekStart)
 		o := &outcome{t: t}
 		r.c.SendFrom(section, n, o.done)
-		r.turns(5)
+		r.Turns(5)
 		if n < 0 {
 			o.want(0, nil)
 		} else {
@@ -689,14 +689,14 @@ func TestStreamDropBehind(t *testing.T) {
 			t.Fatalf("answered %v", s)
 		}
 	}
-	r.turns(2)
+	r.Turns(2)
 	if dropped := r.c.Stats().Dropped; dropped != 8 || dones != 8 {
 		t.Errorf("%d messages dropped, %d told", dropped, dones)
 	}
 	_ = w.Close()
 	r.peer.AutoRead(true)
 	r.patiently("the rest", func() bool { return len(r.peer.Received()) == 2000 })
-	if r.turns(2); dones != 10 {
+	if r.Turns(2); dones != 10 {
 		t.Errorf("%d of 10 told", dones)
 	}
 	r.gone()

@@ -88,7 +88,7 @@ func TestTopics(t *testing.T) {
 		_, err := fmt.Fprintf(c, "by %d ", c.ID())
 		return statusOf(err)
 	}})
-	a.turns(3)
+	a.Turns(3)
 	three.Release()
 	for r, want := range map[*rig]string{
 		a: fmt.Sprintf("1 3 3 by %d ", a.c.ID()), b: "", c: "1 3 ", d: fmt.Sprintf("3 by %d ", d.c.ID()),
@@ -133,7 +133,7 @@ func TestTopicsTellRefusals(t *testing.T) {
 	ts.Publish("x", shared)
 	ts.PublishEach("x", func(*conn.Conn) *buf.Shared { return shared })
 	ts.Broadcast("x", conn.Publication{Size: 5, Send: func(c *conn.Conn) conn.Status { return c.SendShared(shared) }})
-	a.turns(3)
+	a.Turns(3)
 	shared.Release()
 	if got := fmt.Sprint(told); got != "[1 1 1 1 1 5]" {
 		t.Errorf("told %s", got)
@@ -172,7 +172,7 @@ func TestTopicsAtClose(t *testing.T) {
 		ts.Broadcast("x", conn.Publication{Shared: buf.NewShared([]byte("still there. ")), Done: func(r conn.Reach) { reach = r }})
 		rigs[0].peer.CloseWrite()
 		rigs[0].Settle("close", rigs[0].isClosed)
-		rigs[0].turns(2)
+		rigs[0].Turns(2)
 		if n, m := ts.Len("x"), ts.Len("y"); n != 2 || m != 0 {
 			t.Errorf("%d members in x, %d in y", n, m)
 		}
@@ -216,7 +216,7 @@ func TestTopicsSlow(t *testing.T) {
 		join(t, ts, "x", rigs...)
 		for i := range 10 {
 			ts.PublishBytes("x", []byte(strings.Repeat(string(rune('0'+i)), 64)))
-			slow.turns(2)
+			slow.Turns(2)
 			rigs[0].peer.ReadAll()
 			rigs[2].peer.ReadAll()
 		}
@@ -519,13 +519,13 @@ func TestTopicsBoundUnderWay(t *testing.T) {
 	for range 16 {
 		ts.Publish("x", large)
 	}
-	rigs[0].turns(2)
+	rigs[0].Turns(2)
 	if !slices.Equal(answers, []conn.Status{conn.Rejected, conn.Rejected}) {
 		t.Errorf("behind 16 MiB under way: %v", answers)
 	}
 	if s := ts.Publish("x", large); s != conn.Queued {
 		t.Errorf("behind all of it: %v", s)
 	}
-	rigs[0].turns(2)
+	rigs[0].Turns(2)
 	endAll(rigs)
 }

@@ -63,14 +63,14 @@ func TestUnreadInFront(t *testing.T) {
 		}
 	})
 	r.peer.Feed([]byte("middle "))
-	r.turns(3)
+	r.Turns(3)
 	r.peer.Feed([]byte("end"))
-	r.turns(3)
+	r.Turns(3)
 	if len(r.got) > 0 {
 		t.Fatalf("got %q while paused", r.got)
 	}
 	r.c.ResumeRead()
-	r.turns(3)
+	r.Turns(3)
 	if string(r.got) != "front middle end" {
 		t.Errorf("got %q", r.got)
 	}
@@ -94,7 +94,7 @@ func TestUnreadAfterClose(t *testing.T) {
 			}
 		})
 		r.peer.Feed([]byte("x"))
-		r.turns(3)
+		r.Turns(3)
 		if n := r.count("data"); n != 1 {
 			t.Errorf("%d deliveries", n)
 		}
@@ -127,7 +127,7 @@ func TestOnLeave(t *testing.T) {
 	r.peer.Feed(want)
 	r.Settle("held", func() bool { return len(old.held) == (len(want)-1)/reactor.SmallBlock+1 })
 	r.c.SetHandler(second)
-	r.turns(3)
+	r.Turns(3)
 	if !bytes.Equal(r.got, want) {
 		t.Errorf("the new handler has %d bytes of %d", len(r.got), len(want))
 	}

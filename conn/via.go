@@ -41,9 +41,13 @@ func (c *Conn) mailedVia(it item, p []byte) {
 	defer func() {
 		rest := g.paid
 		g.paid = 0
-		c.credit(rest)
+		if c.credit(rest); rest > 0 && c.clock != nil {
+			c.clock.took(c, 0) // It may have been all that was pending.
+		}
 	}()
-	it.via(c, p)
+	if it.via(c, p); g.paid < it.n && c.out != nil {
+		c.own().prompt = true // As for any mail: who sends from elsewhere waits for it.
+	}
 }
 
 // prepaid reports whether a via sends n bytes that were admitted before, and are

@@ -49,7 +49,7 @@ func TestWide(t *testing.T) {
 			}
 			for range 4 {
 				r.peer.Feed(make([]byte, tc.piece))
-				r.turns(8)
+				r.Turns(8)
 			}
 			if wide != tc.want {
 				t.Errorf("wide receives: %v, want %v", wide, tc.want)
@@ -79,7 +79,7 @@ func TestWideUntilFull(t *testing.T) {
 		}
 	}
 	r.peer.Feed(make([]byte, 4<<20))
-	r.turns(50)
+	r.Turns(50)
 	if wide == 0 || !r.c.ReadPaused() {
 		t.Errorf("%d wide receives, paused: %v", wide, r.c.ReadPaused())
 	}
@@ -101,13 +101,13 @@ func TestWideNoLonger(t *testing.T) {
 	wide := false
 	r.calls.onRecv = func(op *aio.Op) { wide = op.Flags&aio.Wide != 0 }
 	r.peer.Feed(make([]byte, 1<<20))
-	r.turns(30)
+	r.Turns(30)
 	if !wide {
 		t.Error("no wide receive waits")
 	}
 	r.stuff()
 	r.do(func(*conn.Conn) { _ = r.write(high - 1) })
-	r.turns(3)
+	r.Turns(3)
 	if wide {
 		t.Error("a wide receive waits beside a queue that is all but full")
 	}
@@ -119,18 +119,18 @@ func TestWideNoLonger(t *testing.T) {
 func TestWidePause(t *testing.T) {
 	r := newRig(t, 1<<20, marks(1<<20, 0, 1<<20), nil)
 	r.peer.Feed(make([]byte, 1<<20))
-	r.turns(30)
+	r.Turns(30)
 	r.onData = func(c *conn.Conn, _ *buf.Buf) { c.PauseRead() }
 	wide := false
 	for i := range 10 {
 		r.peer.Feed(make([]byte, 1<<20))
-		r.turns(8)
+		r.Turns(8)
 		if i == 0 { // The receive that waited was for several.
 			r.calls.onRecv = func(op *aio.Op) { wide = wide || op.Flags&aio.Wide != 0 }
 		}
 		for r.Bulk.InUse() > 1 && i == 0 {
 			r.do(func(c *conn.Conn) { c.ResumeRead() })
-			r.turns(2)
+			r.Turns(2)
 		}
 		if n := r.Bulk.InUse(); n > 1 {
 			t.Errorf("%d blocks are kept in pause %d", n, i)
@@ -154,7 +154,7 @@ func TestWideSingle(t *testing.T) {
 	const messages = 100
 	for range messages {
 		r.peer.Feed(make([]byte, reactor.BulkBlock))
-		r.turns(4)
+		r.Turns(4)
 	}
 	if wide == 0 || wide > messages/6 {
 		t.Errorf("%d of %d receives for several blocks", wide, messages)
