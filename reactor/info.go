@@ -11,5 +11,5 @@ type Info struct {
 	CPUs     int           // that this process may use
 	NoFile   uint64        // limit on descriptors (RLIMIT_NOFILE, soft)
 	MemLock  uint64        // limit on locked memory in bytes (RLIMIT_MEMLOCK, soft)
-	Features []aio.Feature // of io_uring, in use or missing; Probe has all of them, missing, where there is no io_uring
+	Features []aio.Feature // of io_uring, in use or missing; none on a platform that the ring is not written for
 }

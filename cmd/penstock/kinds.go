@@ -30,7 +30,7 @@ func newKind(c *serveCmd, t *tracker) (k kind, err error) {
 	case "firehose":
 		t.Handler = &firehose.Handler{Rejected: t.rejected, Patience: c.CloseTimeout}
 	case "ws-echo":
-		if t.Handler, err = newWSEcho(t.rejected, int(c.MaxMessage), c.CloseTimeout); err != nil {
+		if t.Handler, err = newWSEcho(t.rejected, c.MaxMessage.bytes, c.CloseTimeout); err != nil {
 			return k, err
 		}
 	}

@@ -19,7 +19,19 @@ const (
 
 // limit returns the limit of connections, which all listeners share: n, or what
 // the limit on descriptors leaves.
-func (s *server) limit(n, listeners int) (*conn.ConnLimit, error) {
+func (s *server) limit(n int, endpoints []endpoint) (*conn.ConnLimit, error) {
+	streams, sockets := 0, 0
+	for _, e := range endpoints {
+		if sockets++; e.network != "unix" { // One for each loop.
+			sockets += s.group.Len() - 1
+		}
+		if e.network != "udp" {
+			streams++
+		}
+	}
+	if streams == 0 {
+		return nil, nil // There are no connections.
+	}
 	if n == 0 {
 		open := usualFDs
 		if list, err := os.ReadDir("/proc/self/fd"); err == nil {
@@ -29,7 +41,7 @@ func (s *server) limit(n, listeners int) (*conn.ConnLimit, error) {
 		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 			return nil, os.NewSyscallError("getrlimit", err)
 		}
-		if n = int(min(files.Cur, 1<<30)) - open - listeners*s.group.Len(); n < 1 {
+		if n = int(min(files.Cur, 1<<30)) - open - sockets; n < 1 {
 			return nil, fmt.Errorf("the limit of %d descriptors leaves none for connections: raise it (ulimit -n), or take fewer loops with --loops", files.Cur)
 		}
 		n -= min(spareFDs, n/4)

@@ -55,7 +55,7 @@ func (c *serveCmd) Run(s streams) error {
 	}
 	k, err := newKind(c, &srv.tracker)
 	if err == nil {
-		cfg.ConnLimit, err = srv.limit(c.MaxConns, len(endpoints))
+		cfg.ConnLimit, err = srv.limit(c.MaxConns, endpoints)
 	}
 	for i := 0; i < len(endpoints) && err == nil; i++ {
 		err = srv.listen(endpoints[i], k, cfg)
@@ -101,7 +101,7 @@ func (c *serveCmd) checkLimits() error {
 		return wrong("--loops: %d is not a number from 0, one for each CPU, to 1024", c.Loops)
 	case c.SlowPeer != "reject" && c.SlowPeer != "close":
 		return wrong("--slow-peer: %q is not reject or close", c.SlowPeer)
-	case c.MaxMessage == 0:
+	case c.MaxMessage.bytes == 0:
 		return wrong("--max-message: 0 bytes are not above 0")
 	case c.MaxConns < 0:
 		return wrong("--max-conns: %d is below 0", c.MaxConns)
@@ -122,23 +122,23 @@ func (c *serveCmd) config() (cfg conn.Config, err error) {
 		limit = *c.SendLimit
 	}
 	switch {
-	case c.HighWater == 0:
+	case c.HighWater.bytes == 0:
 		return cfg, wrong("--high-water: 0 bytes are not above 0")
-	case c.LowWater >= c.HighWater:
+	case c.LowWater.bytes >= c.HighWater.bytes:
 		return cfg, wrong("--low-water: %v are not below --high-water, %v", c.LowWater, c.HighWater)
-	case limit < c.HighWater:
+	case limit.bytes < c.HighWater.bytes:
 		return cfg, wrong("--send-limit: %v are below --high-water, %v", limit, c.HighWater)
 	}
 	cfg = conn.Config{
-		HighWater: int(c.HighWater), LowWater: int(c.LowWater), Limit: int(limit),
+		HighWater: c.HighWater.bytes, LowWater: c.LowWater.bytes, Limit: limit.bytes,
 		PauseOnFull: c.Kind == "echo" || c.Kind == "ws-echo", CloseTimeout: c.CloseTimeout, IdleTimeout: c.IdleTimeout,
 	}
-	if c.SendMemory > 0 {
+	if c.SendMemory.bytes > 0 {
 		policy := conn.BudgetReject
 		if c.SlowPeer == "close" {
 			policy = conn.BudgetClose
 		}
-		cfg.Budget = conn.NewBudget(int(c.SendMemory), policy)
+		cfg.Budget = conn.NewBudget(c.SendMemory.bytes, policy)
 	}
 	if cfg, err = cfg.Check(); err != nil {
 		return cfg, wrong("%v", err)
@@ -158,7 +158,7 @@ type server struct {
 
 // openEvents has the events written to a file of that name, or to stdout.
 func (s *server) openEvents(name string) error {
-	w := s.out
+	w, torn := s.out, false
 	if name != "-" {
 		flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND
 		if info, err := os.Stat(name); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
@@ -170,37 +170,32 @@ func (s *server) openEvents(name string) error {
 		if err != nil {
 			return fmt.Errorf("--events: %w; choose a file that can be written, or - for stdout", err)
 		}
-		if err := endLine(f); err != nil {
-			return fmt.Errorf("--events: %w", err)
-		}
-		w = f
+		w, torn = f, endsInPart(f)
 	}
 	s.tracker.log = eventlog.New(w, eventlog.Queued, func(err error) {
 		fmt.Fprintf(s.err, "penstock: --events: %v; events that cannot be written are dropped\n", err)
 	})
+	if torn {
+		s.tracker.log.EndLine()
+	}
 	return nil
 }
 
-// endLine ends the last line of a file that has a part of one: a full disk or a kill may
-// have cut it short, and what is appended is not to be a part of it.
-func endLine(f *os.File) error {
+// endsInPart reports whether the last line of a file has no end, as far as that can be
+// known: a full disk or a kill may have cut it short.
+func endsInPart(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
-		return err
+		return false
 	}
 	r, err := os.Open(f.Name())
-	if errors.Is(err, fs.ErrPermission) {
-		return nil // It may be written to and not read: then it is not known.
-	}
 	if err != nil {
-		return err
+		return false
 	}
 	defer r.Close()
 	last := make([]byte, 1)
-	if _, err = r.ReadAt(last, info.Size()-1); err == nil && last[0] != '\n' {
-		_, err = f.Write([]byte{'\n'})
-	}
-	return err
+	_, err = r.ReadAt(last, info.Size()-1)
+	return err == nil && last[0] != '\n'
 }
 
 // start starts the loops.

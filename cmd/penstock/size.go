@@ -8,16 +8,17 @@ import (
 )
 
 // size is a number of bytes on the command line: plain, or with KiB, MiB, GiB.
-type size int
+type size struct {
+	bytes int
+	text  string // as it was typed
+}
 
-// String returns s in the largest unit that it is a multiple of, and in bytes.
+// String returns s as it was typed, and in bytes.
 func (s size) String() string {
-	for i, unit := range []string{"GiB", "MiB", "KiB"} {
-		if shift := 30 - 10*i; s > 0 && s%(1<<shift) == 0 {
-			return fmt.Sprintf("%d%s (%d bytes)", s>>shift, unit, int(s))
-		}
+	if plain := strconv.Itoa(s.bytes); s.text == plain {
+		return plain + " bytes"
 	}
-	return fmt.Sprintf("%d bytes", int(s))
+	return fmt.Sprintf("%s (%d bytes)", s.text, s.bytes)
 }
 
 // UnmarshalText reads a size.
@@ -34,6 +35,6 @@ func (s *size) UnmarshalText(text []byte) error {
 	if err != nil || n > math.MaxInt>>shift {
 		return fmt.Errorf("%q is not a size: it is a number of bytes, or one with KiB, MiB or GiB behind it", text)
 	}
-	*s = size(n << shift)
+	*s = size{int(n << shift), string(text)}
 	return nil
 }

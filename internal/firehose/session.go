@@ -142,7 +142,7 @@ func (s *session) ready() bool {
 	if s.begun {
 		return true
 	}
-	if s.c.IsFull() {
+	if s.c.IsFull() && (s.cmd.verb != quit || s.c.Pending() > 0) { // Full for want of a budget alone is nothing to flush.
 		if s.cmd.verb == quit && !s.hasty {
 			s.hasten()
 		}

@@ -107,8 +107,8 @@ func TestManyCommands(t *testing.T) {
 	}
 }
 
-// TestQuitPatience has a QUIT wait behind a full queue: as long as the peer reads, and
-// Patience more, not that and the time of a flush.
+// TestQuitPatience has a QUIT wait behind a full queue whose peer does not read: for
+// Patience, and not for the time of a flush besides.
 func TestQuitPatience(t *testing.T) {
 	rejected := 0
 	w := &watcher{Handler: Handler{Patience: 100 * time.Millisecond, Rejected: func(*conn.Conn, int) { rejected++ }}}
@@ -130,5 +130,35 @@ func TestQuitPatience(t *testing.T) {
 	stop()
 	if ce, ok := w.ends[0].(*conn.CloseError); !ok || ce.Reason != conn.WriteTimeout || ce.LostBytes == 0 || rejected == 0 {
 		t.Errorf("it ended with %v, and %d rejections", w.ends[0], rejected)
+	}
+}
+
+// TestQuitBehindSlowReader has a QUIT wait behind a queue whose peer reads for twice as
+// long as Patience, a little at a time: it gets everything.
+func TestQuitBehindSlowReader(t *testing.T) {
+	const size, steps = 1_000_000, 40
+	patience := testutil.Timeout(time.Second)
+	w := &watcher{Handler: Handler{Patience: patience}}
+	addr, stop := start(t, w, conn.Config{HighWater: 4 << 10, SendBuffer: 4 << 10})
+	c := ask(t, addr, "")
+	defer c.Close()
+	if err := c.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, fmt.Sprintf("FLOOD 1 %d x\nQUIT\n", size)); err != nil {
+		t.Fatal(err)
+	}
+	for range steps {
+		if _, err := io.ReadFull(c, make([]byte, size/steps)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * patience / steps)
+	}
+	if rest, err := io.ReadAll(c); err != nil || len(rest) != HeadSize {
+		t.Errorf("%d bytes at the end, %v", len(rest), err)
+	}
+	stop()
+	if len(w.ends) != 1 || w.ends[0] != nil {
+		t.Errorf("it ended with %v", w.ends)
 	}
 }

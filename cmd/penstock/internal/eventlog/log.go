@@ -55,6 +55,10 @@ func New(w io.Writer, limit int, failed func(error)) *Log {
 	return l
 }
 
+// EndLine has a line that was begun in the file before end ahead of what is written
+// first. It is called before Start.
+func (l *Log) EndLine() { l.torn = []byte{'\n'} }
+
 // Start starts the writer.
 func (l *Log) Start() { go l.run() }
 
