@@ -46,7 +46,7 @@ func (c *Conn) mailedVia(it item, p []byte) {
 		}
 	}()
 	if it.via(c, p); g.paid < it.n && c.out != nil {
-		c.own().prompt = true // As for any mail: who sends from elsewhere waits for it.
+		c.out.prompt = true // As for any mail: who sends from elsewhere waits for it.
 	}
 }
 

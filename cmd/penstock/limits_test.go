@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/internal/testutil"
+	"github.com/penstock-go/penstock/reactor"
 )
 
 // TestShutdownFlushes stops a server while clients read: what was admitted
@@ -252,6 +253,41 @@ func TestFewestDescriptors(t *testing.T) {
 			t.Errorf("%d have served, %d have not", served, refused)
 		}
 	})
+}
+
+// TestReserve holds how many descriptors listeners are reckoned with: one for each loop,
+// one in all for a unix socket; and that a server without connections needs no limit.
+func TestReserve(t *testing.T) {
+	g, err := reactor.Start(reactor.Config{Loops: 3, Engine: reactor.Epoll})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	srv := &server{group: g}
+	most := func(networks ...string) int {
+		var all []endpoint
+		for _, n := range networks {
+			all = append(all, endpoint{network: n})
+		}
+		limit, err := srv.limit(0, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if limit == nil {
+			return 0
+		}
+		return limit.Most()
+	}
+	tcp := most("tcp")
+	if n := most("unix"); n != tcp+2 {
+		t.Errorf("%d connections with a unix socket, %d with TCP, on three loops", n, tcp)
+	}
+	if n := most("tcp", "udp"); n != tcp-3 {
+		t.Errorf("%d connections with TCP and UDP, %d with TCP alone", n, tcp)
+	}
+	if n := most("udp"); n != 0 {
+		t.Errorf("a limit of %d connections for datagrams", n)
+	}
 }
 
 // TestEventsBehindHalfLine has a file of events whose last line was cut short.
