@@ -1,6 +1,8 @@
 package conn
 
 import (
+	"math"
+
 	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/reactor"
@@ -117,7 +119,7 @@ type host struct {
 	maxOut   int         // pieces of one send
 	splicers int         // pipes of the kernel in use
 	tries    bool        // a lone message goes by Try: see Caps.Immediate
-	plain    bool        // neither a budget nor a policy counts their messages
+	alone    int         // a message shorter than that may be lone: none where a budget or a policy counts them
 	timed    bool        // they have deadlines
 	unix     bool        // its sockets are unix sockets
 	spare    []*outbound // done with, to be used again
@@ -133,10 +135,14 @@ type host struct {
 func newHost(l *reactor.Loop, cfg Config, k *hooks) *host {
 	h := &host{loop: l, cfg: cfg, marks: Marks{cfg.HighWater, cfg.LowWater, cfg.Limit}, hooks: k, maxOut: l.Caps().MaxOut, share: cfg.Budget.shareOf(l)}
 	h.tries = l.Caps().Immediate
-	h.plain = h.share == nil && cfg.SlowPeer != DropOldest
 	h.timed = cfg.deadlines() != Deadlines{}
 	if l.Caps().ZeroCopy {
 		h.zeroCopy = cfg.ZeroCopyMin
+	}
+	if h.share == nil && cfg.SlowPeer != DropOldest {
+		if h.alone = h.zeroCopy; h.alone == 0 {
+			h.alone = math.MaxInt
+		}
 	}
 	return h
 }

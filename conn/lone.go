@@ -25,8 +25,7 @@ type lone struct {
 // lonely reports whether a message of n bytes may be all that an outbound has: it
 // may be for a connection on which nothing waits and no policy counts messages.
 func (c *Conn) lonely(n int) bool {
-	h := c.host
-	return c.out == nil && h.plain && c.dial == nil && (h.zeroCopy == 0 || n < h.zeroCopy)
+	return c.out == nil && c.dial == nil && n < c.host.alone
 }
 
 // joinAlone has c wait for b, which is all there is.

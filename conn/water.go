@@ -72,6 +72,15 @@ func (c *Conn) Admit(n int) Status {
 // may only be refused for a peer that does not read, so the kernel is asked
 // before.
 func (c *Conn) admit(n int) Status {
+	if c.pending == 0 && c.gate == nil && c.state == open && c.host.share == nil {
+		c.pending = n // An empty queue takes any message, and nobody else has a say.
+		return Queued
+	}
+	return c.weigh(n)
+}
+
+// weigh is admit where there is something to decide.
+func (c *Conn) weigh(n int) Status {
 	if c.state != open {
 		return c.late(n)
 	}
@@ -157,20 +166,28 @@ func (c *Conn) charge(n int) {
 
 // credit counts n bytes off, and lets those in who have waited for that.
 func (c *Conn) credit(n int) {
+	if c.gate == nil {
+		c.pending -= n // With a budget, what was charged has made the gate.
+		return
+	}
+	c.repay(n)
+}
+
+// repay is credit where the gate counts.
+func (c *Conn) repay(n int) {
 	if o := c.out; o != nil && o.straight > 0 {
 		k := min(n, o.straight)
 		o.straight -= k
 		c.gate.pending.Add(-int64(k))
 		n -= k
 	}
-	c.charge(-n)
-	if g := c.gate; g != nil {
-		if g.blocked.Load() > 0 {
-			g.granted()
-		}
-		if g.budget != nil {
-			g.budget.tell()
-		}
+	g := c.gate
+	g.charge(-int64(n))
+	if g.blocked.Load() > 0 {
+		g.granted()
+	}
+	if g.budget != nil {
+		g.budget.tell()
 	}
 }
 

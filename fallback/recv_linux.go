@@ -137,9 +137,6 @@ func (e *Engine) starve(s *slot, at uint32) {
 // while it is busy, so that one block is not fought for by all, and for one block
 // before it sleeps, because no more may ever come.
 func (e *Engine) feedStarved(n int) {
-	if len(e.starved) == 0 {
-		return
-	}
 	n = max(1, min(n, e.starvedAt/2))
 	if e.starvedAt > 0 && e.blocksInUse() > e.starvedAt-n {
 		return

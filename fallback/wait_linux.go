@@ -32,7 +32,9 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (int, error) {
 	}
 	// Where there is no alarm, the next Wait is as if it had rung.
 	e.alarm.rung = e.alarm.rung && d == 0 || d > 0 && !e.alarm.ringWithin(d)
-	e.feedStarved(e.cfg.Batch / 2)
+	if len(e.starved) > 0 {
+		e.feedStarved(e.cfg.Batch / 2)
+	}
 	if e.busy() && e.skipped < skipMost {
 		e.skipped++
 		if n := e.collect(done); n > 0 {
@@ -50,7 +52,9 @@ func (e *Engine) sleep(done []aio.Completion, d time.Duration) (int, error) {
 	}
 	visible := false
 	for left := d; ; {
-		e.feedStarved(1)
+		if len(e.starved) > 0 {
+			e.feedStarved(1)
+		}
 		limit := e.patience(left)
 		if limit > 0 && e.alarm.ringWithin(limit) {
 			limit = -1
