@@ -71,6 +71,9 @@ func execute(args []string, s streams) error {
 		if len(args) > 1 && !strings.HasPrefix(args[1], "-") && helpFor(args[1:]) == "penstock help" {
 			return wrong("there is no help on %q; see 'penstock help'", args[1])
 		}
+		if len(args) > 2 && !strings.HasPrefix(args[2], "-") {
+			return wrong("help takes one command, and nothing behind it: %q; see 'penstock help'", args[2])
+		}
 		args = append(args[1:len(args):len(args)], "--help")
 	}
 	ctx, err := parser.Parse(args)

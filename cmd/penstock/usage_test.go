@@ -14,6 +14,7 @@ func TestWrongUsage(t *testing.T) {
 		{"", "command"},
 		{"bogus", "bogus"},
 		{"help bogus", "bogus"},
+		{"help serve bogus", "bogus"},
 		{"serve", "kind"},
 		{"serve bogus", "bogus"},
 		{"serve echo echo", "echo"},
