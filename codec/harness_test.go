@@ -2,6 +2,7 @@ package codec_test
 
 import (
 	"fmt"
+	"hash/crc32"
 	"io"
 	"testing"
 	"time"
@@ -16,9 +17,16 @@ func TestMain(m *testing.M) { looptest.Main(m) }
 
 type world struct{ *looptest.World }
 
+// newWorld returns a world whose seed is the test's own, so that kernels of all kinds
+// are among them, and a test has the same one each time.
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	return &world{looptest.New(t, looptest.Options{Seed: 1})}
+	return newWorldOf(t, uint64(crc32.ChecksumIEEE([]byte(t.Name()))))
+}
+
+func newWorldOf(t testing.TB, seed uint64) *world {
+	t.Helper()
+	return &world{looptest.New(t, looptest.Options{Seed: seed})}
 }
 
 // rig is one connection with a protocol, and its peer. It notes what the handler

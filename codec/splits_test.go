@@ -160,7 +160,7 @@ func FuzzSplits(f *testing.F) {
 				cuts = append(cuts, at)
 			}
 		}
-		w := newWorld(t)
+		w := newWorldOf(t, seed)
 		w.compare(kinds[int(kind)%len(kinds)], data, cuts, 1+int(limit))
 		w.Finish()
 	})
