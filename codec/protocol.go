@@ -148,8 +148,9 @@ func (p *Protocol[M]) cut(c *conn.Conn, in *buf.Buf, me conn.Handler, most int) 
 			return 0, false
 		}
 		rest := data[at:]
-		n, err := p.codec.Split(rest, 0)
-		if err = p.judge(n, len(rest), err); err != nil {
+		seen := rest[:min(len(rest), p.cfg.Limit)] // No more than if it came in pieces.
+		n, err := p.codec.Split(seen, 0)
+		if err = p.judge(n, len(seen), err); err != nil {
 			p.fail(c, err)
 			return 0, false
 		}

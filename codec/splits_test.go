@@ -28,7 +28,7 @@ var kinds = []codec.Codec[[]byte]{
 // up to the end, and why it ends.
 func plainly(cd codec.Codec[[]byte], data []byte, limit int) (messages []string, end error) {
 	for len(data) > 0 {
-		n, err := cd.Split(data, 0)
+		n, err := cd.Split(data[:min(len(data), limit)], 0)
 		switch {
 		case err != nil:
 			return messages, err
