@@ -18,7 +18,7 @@
 // the length of a message becomes known, before memory is taken for it, and while
 // no end of it has come; memory follows what has been received, not what was
 // announced. It counts the message that is being received, never those before or
-// behind it in the same bytes.
+// behind it in the same bytes. Split is never shown more bytes than that.
 //
 // # Ends
 //
