@@ -270,6 +270,7 @@ func (c *Conn) dropStreams(cause error) {
 			o.q.push(s.behind.list[i])
 		}
 	}
+	o.q.sweep() // All that is left may have been taken.
 	c.countAhead(-o.ahead)
 	o.streams, o.passed = nil, nil
 }

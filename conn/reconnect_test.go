@@ -340,7 +340,8 @@ func TestReconnectNetConn(t *testing.T) {
 }
 
 // TestSimReconnectFile sends a file on each connection to a peer that resets it at
-// any time: each is told once, with a failure unless the kernel has taken it all.
+// any time, and messages beside it: each is told once, of a file with a failure unless the
+// kernel has taken it all.
 func TestSimReconnectFile(t *testing.T) {
 	file := tempFile(t, noise(21, 60_000))
 	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
@@ -380,6 +381,14 @@ func TestSimReconnectFile(t *testing.T) {
 					_, _ = f.last().Read(make([]byte, 1+w.Rand.IntN(30_000)))
 				}
 			}
+			switch w.Rand.IntN(20) {
+			case 0:
+				_, _ = c.Write(make([]byte, w.Rand.IntN(500)))
+			case 1:
+				if c.SendBytes(make([]byte, 1+w.Rand.IntN(500)), func() { told++ }) <= conn.Full {
+					taken++
+				}
+			}
 			w.Turn()
 			w.Now += time.Duration(w.Rand.IntN(50)) * time.Millisecond
 		}
@@ -390,6 +399,34 @@ func TestSimReconnectFile(t *testing.T) {
 		}
 		w.Finish()
 	})
+}
+
+// TestKeepBehindFile loses a connection in the middle of a file that follows a message
+// which has gone whole: what is sent later is all that is sent then.
+func TestKeepBehindFile(t *testing.T) {
+	file := tempFile(t, noise(22, 50_000))
+	a := newAgain(t, conn.Reconnect{Keep: true}, conn.Config{}, nil)
+	a.accept()
+	gone, told := false, false
+	if s := a.c.SendBytes(noise(23, 100), func() { gone = true }); s != conn.Queued {
+		t.Fatal(s)
+	}
+	a.c.SendFrom(file, -1, func(_ int64, err error) { told = err != nil })
+	a.Turns(5)
+	a.peer.Reset()
+	a.Settle("OnRetry", func() bool { return len(a.told) > 0 })
+	peer := a.accept()
+	a.Turns(5)
+	if err := a.write(1); err != nil || !gone || !told {
+		t.Fatalf("%v, told of the message %v, of the file %v", err, gone, told)
+	}
+	peer.AutoRead(true)
+	a.Turns(3)
+	if got := peer.Received(); len(got) != 1 {
+		t.Errorf("%d bytes arrived, want 1", len(got))
+	}
+	a.c.Abort()
+	a.ended(conn.Aborted)
 }
 
 // TestReconnectBrokenSource holds that a source of ours that fails is final: the next

@@ -22,7 +22,7 @@ func (h *host) outbound() (o *outbound) {
 // keep clears an outbound in which nothing is, so that it may be used again.
 func (h *host) keep(o *outbound) {
 	if cap(o.q.list) <= spareList && !o.tainted {
-		*o = outbound{q: sendq{list: o.q.list, dones: o.q.dones}, loans: o.loans, op: aio.Op{Out: o.op.Out[:0]}, bounds: o.bounds.reset()}
+		*o = outbound{q: sendq{list: o.q.list[:0], dones: o.q.dones}, loans: o.loans, op: aio.Op{Out: o.op.Out[:0]}, bounds: o.bounds.reset()}
 		h.lay(o)
 	}
 }
