@@ -242,6 +242,28 @@ func TestMailBehindPanic(t *testing.T) {
 	r.Finish()
 }
 
+// TestMailCountsBehindPanic holds that what was refused beside a function that panics is
+// counted.
+func TestMailCountsBehindPanic(t *testing.T) {
+	r := newRig(t, 64, marks(100, 50, 100), nil)
+	r.stuff()
+	ref := r.c.Ref()
+	ref.Do(func(*conn.Conn) { panic("do") })
+	ref.Write(make([]byte, 100))
+	for range 5 {
+		if s := ref.Write(make([]byte, 10)); s != conn.Rejected {
+			t.Errorf("answer %v", s)
+		}
+	}
+	var at conn.Stats
+	r.onClose = func(c *conn.Conn, _ error) { at = c.Stats() }
+	r.Settle("close", r.isClosed)
+	if at.Rejected != 5 || at.RejectedBytes != 50 {
+		t.Errorf("%+v", at)
+	}
+	r.Finish()
+}
+
 func TestSetMarksInsideHooks(t *testing.T) {
 	r := newRig(t, 64, marks(100, 0, 200), nil)
 	r.stuff()

@@ -143,6 +143,7 @@ func (g *gate) deliver(l *reactor.Loop) {
 	l.As(c)
 	m := g.collect()
 	defer g.give(c, m.items, m.data)
+	c.count(&m) // Here, since a function among them may panic.
 	c.touch()
 	last, data := 0, m.data
 	for i := range m.items {

@@ -167,7 +167,6 @@ func (c *Conn) asked(why how) {
 // mailDone runs the hooks that a mailbox asks for, whose last message has n bytes: 0
 // when there was none.
 func (c *Conn) mailDone(m *mail, n int) {
-	c.count(m)
 	c.peak(c.Pending())
 	if n > 0 {
 		c.trim(n)
