@@ -65,8 +65,9 @@ func (c *Conn) sayLast(last []byte) Status {
 }
 
 // CloseWrite takes no more sends and sends FIN behind what is queued; reading
-// goes on until the peer's end of file. The flush is bounded by CloseTimeout,
-// what comes after it by nothing.
+// goes on until the peer's end of file. When both sides have ended, behind OnEOF, the
+// connection closes. The flush is bounded by CloseTimeout, the reading behind it by
+// Config.IdleTimeout and ReadTimeout.
 func (c *Conn) CloseWrite() {
 	if c.state == open {
 		c.shutSends(shut)
@@ -242,9 +243,12 @@ func (c *Conn) finish() {
 		f.stopTimer()
 		c.submit(aio.Op{Kind: aio.Shutdown})
 	}
-	if c.state == closing && !f.lingering {
+	switch {
+	case c.state == closing && !f.lingering:
 		f.lingering = true
 		c.within(c.host.cfg.Linger)
+	case c.state == shut && c.eofHeard && !c.piped() && !c.inPipe():
+		c.closeFor(EOF, io.EOF) // Both sides have ended, so nothing can happen any more.
 	}
 }
 

@@ -615,6 +615,37 @@ func TestCloseWrite(t *testing.T) {
 	r.Finish()
 }
 
+// TestBothEnded holds that a connection of which both sides have ended closes, though
+// OnEOF is there to decide.
+func TestBothEnded(t *testing.T) {
+	for _, first := range []string{"here", "peer"} {
+		t.Run(first, func(t *testing.T) {
+			r := newRig(t, 64, marks(1000, 0, 1000), func(r *rig) { r.onEOF = func(*conn.Conn) {} })
+			r.peer.AutoRead(true)
+			if first == "here" {
+				r.c.CloseWrite()
+				r.Settle("end of file", r.peer.EOF)
+				r.Turns(100)
+				r.peer.CloseWrite()
+			} else {
+				r.peer.CloseWrite()
+				r.Turns(100)
+				_ = r.write(200)
+				r.c.CloseWrite()
+			}
+			r.Settle("close", r.isClosed)
+			if !errors.Is(r.err, io.EOF) || r.peer.WasReset() {
+				t.Errorf("closed with %v, reset: %v", r.err, r.peer.WasReset())
+			}
+			if got := len(r.peer.Received()); first == "peer" && got != 200 {
+				t.Errorf("%d bytes arrived", got)
+			}
+			r.wantLog("eof close")
+			r.Finish()
+		})
+	}
+}
+
 // TestEveryEndTwice mixes the calls that end: OnClose comes once, last, and the
 // descriptor is closed once, behind everything else.
 func TestEveryEndTwice(t *testing.T) {
