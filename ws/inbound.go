@@ -258,9 +258,30 @@ func (c *Conn) early(p []byte) {
 			h.length = 0 // Not known yet.
 		}
 	}
-	if err := c.judge(&h, c.in.op); err != nil {
+	err := c.judge(&h, c.in.op)
+	if n, known := announced(p); err == nil && known && !h.op.control() && c.exceeds(&h, n) {
+		err = errTooBig
+	}
+	if err != nil {
 		c.fail(err)
 	}
+}
+
+// announced returns the length of the payload, or less, once its bytes are among those of
+// a header without its masking key.
+func announced(p []byte) (n uint64, known bool) {
+	var h header
+	var with [maxHeader + 4]byte // With zeros for the key.
+	known = parseHeader(with[:copy(with[:], p)+4], &h) > 0
+	return h.length, known
+}
+
+// exceeds reports whether a frame of n bytes makes a message longer than it may be.
+func (c *Conn) exceeds(h *header, n uint64) bool {
+	if b := c.in; h.op == opContinuation {
+		return b.size+n > c.most(b.deflated)
+	}
+	return n > c.most(h.rsv != 0)
 }
 
 // rest gives the inbound back when nothing is unfinished.

@@ -74,6 +74,30 @@ func TestNoiseAtLimit(t *testing.T) {
 	}
 }
 
+// TestTooBigWithoutMask holds that a message beyond MaxMessage is refused when its length
+// has come, and its masking key has not.
+func TestTooBigWithoutMask(t *testing.T) {
+	for _, tc := range []struct{ before, head string }{
+		{"", "\x82\xff\x00\x00\x00\x00\x00\x01\x00\x01"},
+		{"", "\x82\xfe\x03\xe9"},
+		{"\x02\x81\x00\x00\x00\x00x", "\x80\xfe\x03\xe8"},
+	} {
+		for cut := range len(tc.head) {
+			r := dialed(t, options{cfg: ws.Config{MaxMessage: 1000}})
+			r.peer.Feed([]byte(tc.before + tc.head[:cut]))
+			r.Turns(3)
+			if r.closed != nil || len(r.got()) > 0 {
+				t.Fatalf("% x: %d bytes of it were refused", tc.head, cut)
+			}
+			r.peer.Feed([]byte(tc.head[cut:]))
+			r.Turns(3)
+			r.want(bye(1009))
+			r.gone()
+			r.wantClose(ws.TooBig, false, false)
+		}
+	}
+}
+
 const inflateTail = "\x00\x00\xff\xff\x01\x00\x00\xff\xff"
 
 // stored is a message of one stored block with n bytes, of which p are there.
