@@ -15,8 +15,9 @@ type Handler struct {
 	// Rejected, unless nil, hears of each message of a FLOOD that was refused;
 	// size is its bytes with the head.
 	Rejected func(c *conn.Conn, size int)
-	// Patience is how long a QUIT behind a full queue waits while the peer takes
-	// nothing, before the connection ends with WriteTimeout. Default 10 s.
+	// Patience is how long a full queue waits while the peer takes nothing, once it
+	// has sent QUIT, a line that is answered by ERR, or its end of file, before the connection
+	// ends with WriteTimeout. Default 10 s.
 	Patience time.Duration
 }
 

@@ -46,7 +46,8 @@ type session struct {
 
 	cmd    command // with seed in seed; verb none: the next line is due
 	begun  bool    // cmd has waited for the queue
-	hasty  bool    // a QUIT has waited for it: the peer has a time in which to take something
+	last   bool    // a QUIT has come, or a line that is answered by ERR
+	hasty  bool    // the end has waited for the queue: the peer has a time in which to take something
 	seed   [MaxSeed + 1 + 10]byte
 	done   int64   // send: bytes sent; flood: messages sent or refused
 	made   buf.Buf // send: the message that was made and not taken yet
@@ -65,7 +66,22 @@ func (s *session) input(p []byte) {
 		s.at = 0
 	}
 	s.in = append(s.in, p...)
+	s.last = s.last || endsIn(s.in)
 	s.pump()
+}
+
+// endsIn reports whether one of the lines of in is the last that is served.
+func endsIn(in []byte) bool {
+	for {
+		end := bytes.IndexByte(in, '\n')
+		if end < 0 {
+			return false
+		}
+		if cmd, err := parse(in[:end]); err != nil || cmd.verb == quit {
+			return true
+		}
+		in = in[end+1:]
+	}
 }
 
 // pump serves as far as input, queue and the bound of a turn allow, and then
@@ -79,6 +95,9 @@ func (s *session) pump() {
 		s.cmd, s.begun, s.msg = command{}, false, nil
 	}
 	s.busy = false
+	if (s.last || s.eof) && !s.over && !s.hasty && s.c.IsFull() {
+		s.hasten()
+	}
 	rest := len(s.in) - s.at
 	if s.over || rest == 0 && cap(s.in) > inputKept {
 		s.in, s.at = nil, 0
@@ -143,9 +162,6 @@ func (s *session) ready() bool {
 		return true
 	}
 	if s.c.IsFull() && (s.cmd.verb != quit || s.c.Pending() > 0) { // Full for want of a budget alone is nothing to flush.
-		if s.cmd.verb == quit && !s.hasty {
-			s.hasten()
-		}
 		return false
 	}
 	s.begun, s.done = true, 0
@@ -155,8 +171,8 @@ func (s *session) ready() bool {
 	return true
 }
 
-// hasten gives a peer whose QUIT waits behind a full queue as long to take something as
-// a flush has: a flush is what it asked for.
+// hasten gives a peer that asks for nothing more, and whose queue is full, as long to take
+// something as a flush has: a flush is what it waits for.
 func (s *session) hasten() {
 	d := s.c.Deadlines()
 	if d.Write = s.handler.Patience; d.Write <= 0 {

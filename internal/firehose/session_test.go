@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -107,9 +108,15 @@ func TestManyCommands(t *testing.T) {
 	}
 }
 
-// TestQuitPatience has a QUIT wait behind a full queue whose peer does not read: for
-// Patience, and not for the time of a flush besides.
+// TestQuitPatience has the end wait behind a full queue whose peer does not read, also one
+// that a SEND has not filled to its end yet: for Patience, and not for the time of a flush besides.
 func TestQuitPatience(t *testing.T) {
+	for _, asked := range []string{"FLOOD 3 1000000 x\nQUIT\n", "SEND 100000000 x\nQUIT\n", "SEND 100000000 x\nSEND 1 y\r\nQUIT\r\n", "SEND 100000000 x\nBYE\n", "SEND 100000000 x\n"} {
+		t.Run(asked, func(t *testing.T) { quitPatience(t, asked) })
+	}
+}
+
+func quitPatience(t *testing.T, asked string) {
 	rejected := 0
 	w := &watcher{Handler: Handler{Patience: 100 * time.Millisecond, Rejected: func(*conn.Conn, int) { rejected++ }}}
 	addr, stop := start(t, w, conn.Config{HighWater: 4 << 10, CloseTimeout: time.Hour, SendBuffer: 4 << 10})
@@ -119,8 +126,11 @@ func TestQuitPatience(t *testing.T) {
 	if err := c.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(c, "FLOOD 3 1000000 x\nQUIT\n"); err != nil {
+	if _, err := io.WriteString(c, asked); err != nil {
 		t.Fatal(err)
+	}
+	if strings.Count(asked, "\n") == 1 {
+		_ = c.(*net.TCPConn).CloseWrite()
 	}
 	testutil.Eventually(t, 20*time.Second, "the end of a connection that nobody reads", func() bool {
 		w.mu.Lock()
@@ -128,7 +138,7 @@ func TestQuitPatience(t *testing.T) {
 		return len(w.ends) == 1
 	})
 	stop()
-	if ce, ok := w.ends[0].(*conn.CloseError); !ok || ce.Reason != conn.WriteTimeout || ce.LostBytes == 0 || rejected == 0 {
+	if ce, ok := w.ends[0].(*conn.CloseError); !ok || ce.Reason != conn.WriteTimeout || ce.LostBytes == 0 || (rejected > 0) != (asked[0] == 'F') {
 		t.Errorf("it ended with %v, and %d rejections", w.ends[0], rejected)
 	}
 }
