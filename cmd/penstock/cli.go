@@ -23,7 +23,7 @@ type serveCmd struct {
 
 	Listen []string `placeholder:"ADDR" sep:"none" default:"tcp://127.0.0.1:8484" help:"Address to listen on; may be repeated: tcp://HOST:PORT ([::]:PORT serves both families, port 0 takes a free one), udp://HOST:PORT, unix:///path, unix://@abstract. Default ${default}. Datagrams are for echo and discard."`
 	Engine string   `placeholder:"ENGINE" default:"auto" help:"auto, uring or epoll. Auto takes io_uring where the host gives it; a forced engine that is unavailable is an error. Default ${default}."`
-	Loops  int      `placeholder:"N" default:"0" help:"Number of loops. Default 0: one for each CPU that this process may run on."`
+	Loops  number   `placeholder:"N" default:"0" help:"Number of loops. Default 0: one for each CPU that this process may run on."`
 	Pin    bool     `help:"Pin each loop to a CPU. Default off."`
 
 	HighWater  size   `placeholder:"SIZE" default:"1MiB" help:"Bytes in one connection's send queue from which on it is full. Sizes are plain bytes or take KiB, MiB, GiB. Default ${default}."`
@@ -32,13 +32,13 @@ type serveCmd struct {
 	SendMemory size   `placeholder:"SIZE" help:"Bytes over all send queues, shared by dynamic threshold. Default 0: no cap."`
 	SlowPeer   string `placeholder:"POLICY" default:"reject" help:"What happens past --send-memory: reject refuses the message, close closes the connection that holds the most bytes and takes the message. Default ${default}."`
 	MaxMessage size   `placeholder:"SIZE" default:"10MiB" help:"Bytes of one incoming message of ws-echo; a longer one closes the connection with code 1009. Default ${default}."`
-	MaxConns   int    `placeholder:"N" help:"Number of connections; further clients wait to be accepted. Default 0: the limit on descriptors (nofile) less a reserve."`
+	MaxConns   number `placeholder:"N" help:"Number of connections; further clients wait to be accepted. Default 0: the limit on descriptors (nofile) less a reserve."`
 
 	IdleTimeout  time.Duration `placeholder:"DURATION" help:"Time of silence before a connection is closed, such as 90s or 5m. While the client takes what was sent to it, it is not silent. Default 0: never."`
 	CloseTimeout time.Duration `placeholder:"DURATION" default:"10s" help:"Time that a flush may take when a connection closes, such as 1500ms. Default ${default}."`
 	DrainTimeout time.Duration `placeholder:"DURATION" default:"10s" help:"Time that a shutdown may take before what is still open is reset. Default ${default}."`
 
-	Events string `placeholder:"FILE" help:"Append events to FILE as lines of JSON, one an event; - is stdout. Events that FILE cannot take in time are dropped and counted. Default: none."`
+	Events *string `placeholder:"FILE" help:"Append events to FILE as lines of JSON, one an event; - is stdout. Events that FILE cannot take in time are dropped and counted. Default: none."`
 }
 
 // Help is the part of the help of serve that is not about one flag.

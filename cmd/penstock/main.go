@@ -76,6 +76,9 @@ func execute(args []string, s streams) error {
 		}
 		args = append(args[1:len(args):len(args)], "--help")
 	}
+	if last := args[len(args)-1]; lacksValue(parser.Model, last) {
+		return wrong("%s: a value is missing; see '%s'", last, helpFor(args))
+	}
 	ctx, err := parser.Parse(args)
 	if unwritten := (*fs.PathError)(nil); errors.As(err, &unwritten) {
 		return err // It was understood: the help that it asks for cannot be written.
@@ -105,6 +108,18 @@ func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
 		}
 	}
 	return nil
+}
+
+// lacksValue reports whether arg, the last of a line, is a flag that needs a value behind it.
+func lacksValue(model *kong.Application, arg string) bool {
+	for _, command := range model.Children {
+		for _, f := range command.Flags {
+			if arg == "--"+f.Name && !f.IsBool() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // helpFor names the help that goes with a command line.

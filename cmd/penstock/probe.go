@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strings"
 	"text/tabwriter"
@@ -20,7 +21,7 @@ var errNoEngine = errors.New("no engine works on this host, for the reason above
 
 // Run prints what the host gives.
 func (p *probeCmd) Run(s streams) error {
-	info := reactor.Probe()
+	info := started(reactor.Probe())
 	write := probeText
 	if p.JSON {
 		write = probeJSON
@@ -33,6 +34,22 @@ func (p *probeCmd) Run(s streams) error {
 		err = errNoEngine
 	}
 	return err
+}
+
+// started says which engine serve takes with a loop for each CPU: one ring was tried, and the
+// memory lock or the descriptors may not do for all of them.
+func started(info reactor.Info) reactor.Info {
+	if info.Engine == "" {
+		return info
+	}
+	srv := &server{streams: streams{io.Discard, io.Discard}}
+	if err := srv.start(&serveCmd{Engine: "auto"}); err != nil {
+		info.Engine, info.Reason = "", err.Error()
+		return info
+	}
+	info.Engine, info.Reason = srv.group.Info().Engine, srv.group.Info().Reason
+	_ = srv.group.Close()
+	return info
 }
 
 func probeJSON(info reactor.Info) ([]byte, error) {

@@ -45,8 +45,8 @@ func (c *serveCmd) Run(s streams) error {
 	// of the events that goes away must not end it either.
 	signal.Notify(srv.signals, syscall.SIGINT, syscall.SIGTERM)
 	signal.Ignore(syscall.SIGPIPE)
-	if c.Events != "" {
-		if err := srv.openEvents(c.Events); err != nil {
+	if c.Events != nil {
+		if err := srv.openEvents(*c.Events); err != nil {
 			return err
 		}
 	}
@@ -55,7 +55,7 @@ func (c *serveCmd) Run(s streams) error {
 	}
 	k, err := newKind(c, &srv.tracker)
 	if err == nil {
-		cfg.ConnLimit, err = srv.limit(c.MaxConns, endpoints)
+		cfg.ConnLimit, err = srv.limit(int(c.MaxConns), endpoints)
 	}
 	for i := 0; i < len(endpoints) && err == nil; i++ {
 		err = srv.listen(endpoints[i], k, cfg)
@@ -103,6 +103,8 @@ func (c *serveCmd) checkLimits() error {
 		return wrong("--slow-peer: %q is not reject or close", c.SlowPeer)
 	case c.MaxMessage.bytes == 0:
 		return wrong("--max-message: 0 bytes are not above 0")
+	case c.Events != nil && (*c.Events == "" || (*c.Events)[0] == '-' && *c.Events != "-"):
+		return wrong("--events: %q is not the name of a file, nor - for stdout; a name that begins with - is ./-", *c.Events)
 	case c.MaxConns < 0:
 		return wrong("--max-conns: %d is below 0", c.MaxConns)
 	case c.IdleTimeout < 0:
@@ -204,7 +206,7 @@ func (s *server) start(c *serveCmd) error {
 	if err != nil {
 		return err
 	}
-	loops := c.Loops
+	loops := int(c.Loops)
 	if loops == 0 {
 		loops = reactor.CPUs()
 	}

@@ -38,3 +38,16 @@ func (s *size) UnmarshalText(text []byte) error {
 	*s = size{int(n << shift), string(text)}
 	return nil
 }
+
+// number is a number on the command line, in decimal digits alone.
+type number int
+
+// UnmarshalText reads a number.
+func (n *number) UnmarshalText(text []byte) error {
+	v, err := strconv.Atoi(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a number in decimal digits", text)
+	}
+	*n = number(v)
+	return nil
+}

@@ -26,7 +26,19 @@ func newWSEcho(rejected func(*conn.Conn, int), maxMessage int, closeTimeout time
 func (e *wsEcho) OnMessage(c *ws.Conn, m *ws.Message) {
 	n := len(m.Bytes())
 	if c.SendReceived(m) == conn.Rejected {
-		e.rejected(c.Conn(), n)
+		e.rejected(c.Conn(), framed(n))
 		c.Close(ws.TryAgainLater, "out of send memory")
 	}
+}
+
+// framed returns the length of a message of n bytes as a server sends it in one frame; RFC
+// 6455, section 5.2.
+func framed(n int) int {
+	switch {
+	case n < 126:
+		return 2 + n
+	case n < 1<<16:
+		return 4 + n
+	}
+	return 10 + n
 }

@@ -84,3 +84,32 @@ func TestWSEcho(t *testing.T) {
 		}
 	})
 }
+
+// TestWSEchoWithoutRoom holds that an answer that is refused is told with its frame's
+// length, and that the client is told to come again.
+func TestWSEchoWithoutRoom(t *testing.T) {
+	onEngines(t, func(t *testing.T, engine string) {
+		s := serve(t, "ws-echo", engine, "--send-memory", "1", "--loops", "1", "--drain-timeout", "200ms")
+		message := wsFrame(0x82, make([]byte, 30_000))
+		for range 4 {
+			c := s.ask("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+				"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+			go func() { // It reads nothing, and is closed at some time.
+				for {
+					if _, err := c.Write(message); err != nil {
+						return
+					}
+				}
+			}()
+		}
+		s.await(`"event":"reject"`)
+		s.stop(syscall.SIGTERM)
+		for _, life := range s.records() {
+			for _, r := range life {
+				if r.Event == "reject" && r.Size != 30_004 {
+					t.Errorf("%+v", r)
+				}
+			}
+		}
+	})
+}
