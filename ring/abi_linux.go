@@ -84,6 +84,7 @@ const (
 	featureFastPoll     = 1 << 5
 	featureExtArg       = 1 << 8
 	featureCQESkip      = 1 << 11
+	featureNoIowait     = 1 << 17
 )
 
 // Flags of io_uring_enter(2), and of the submission queue.
@@ -91,6 +92,7 @@ const (
 	enterGetevents      = 1 << 0
 	enterExtArg         = 1 << 3
 	enterRegisteredRing = 1 << 4
+	enterNoIowait       = 1 << 7
 
 	sqCQOverflow = 1 << 1
 	sqTaskrun    = 1 << 2

@@ -11,6 +11,15 @@ func (e *Engine) OfferedBuffers() int { return e.recv[small].offered() }
 // SetupFlags returns the flags the kernel accepted.
 func (r *Ring) SetupFlags() uint32 { return r.flags }
 
+// EnterFlags returns the flags of every call to enter.
+func (r *Ring) EnterFlags() uintptr { return r.enterFlags }
+
+// Flags of enter, for tests of what is passed.
+const (
+	EnterRegisteredRing = enterRegisteredRing
+	EnterNoIowait       = enterNoIowait
+)
+
 // Setup flags, for tests of peeling.
 const (
 	SetupSubmitAll    = setupSubmitAll

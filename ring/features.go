@@ -30,6 +30,7 @@ const (
 	featDeferTaskrun
 	featSendmsgZC
 	featSendZCReportUsage
+	featNoIowait
 )
 
 // featureNames is in the order of the bits: name and first kernel.
@@ -53,6 +54,7 @@ var featureNames = [...]aio.Feature{
 	{Name: "defer_taskrun", Kernel: "6.1"},
 	{Name: "sendmsg_zc", Kernel: "6.1"},
 	{Name: "send_zc_report_usage", Kernel: "6.2"},
+	{Name: "no_iowait", Kernel: "6.15"},
 }
 
 // list returns the table with Have set for those in f.

@@ -24,6 +24,7 @@ func featuresOf(p *params) (f features) {
 		{p.features, featureFastPoll, featFastPoll},
 		{p.features, featureExtArg, featExtArg},
 		{p.features, featureCQESkip, featCQESkip},
+		{p.features, featureNoIowait, featNoIowait},
 		{p.flags, setupSubmitAll, featSubmitAll},
 		{p.flags, setupSingleIssuer, featSingleIssuer},
 		{p.flags, setupDeferTaskrun, featDeferTaskrun},

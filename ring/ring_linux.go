@@ -73,6 +73,9 @@ func (r *Ring) open(p *params, hidden features) error {
 	if err := r.mmap(p); err != nil {
 		return err
 	}
+	if r.have&featNoIowait != 0 {
+		r.enterFlags |= enterNoIowait // a wait for peers is idle time, not a wait for a disk
+	}
 	if hidden&featRegisterRingFDs == 0 {
 		r.registerFD()
 	}

@@ -135,7 +135,7 @@ func (r *Ring) mmap(p *params) (err error) {
 func (r *Ring) registerFD() {
 	up := rsrcUpdate{offset: registerRingFDAnyOffset, data: uint64(r.fd)}
 	if n, errno := r.register(registerRingFDs, unsafe.Pointer(&up), 1); errno == 0 && n == 1 {
-		r.enterFD, r.enterFlags = uintptr(up.offset), enterRegisteredRing
+		r.enterFD, r.enterFlags = uintptr(up.offset), r.enterFlags|enterRegisteredRing
 		r.have |= featRegisterRingFDs
 	}
 }
@@ -144,7 +144,7 @@ func (r *Ring) unregisterFD() {
 	if r.enterFlags&enterRegisteredRing != 0 {
 		up := rsrcUpdate{offset: uint32(r.enterFD)}
 		_, _ = r.register(unregisterRingFDs, unsafe.Pointer(&up), 1)
-		r.enterFD, r.enterFlags = uintptr(r.fd), 0
+		r.enterFD, r.enterFlags = uintptr(r.fd), r.enterFlags&^enterRegisteredRing
 	}
 }
 

@@ -19,7 +19,7 @@ type number struct {
 	ours, theirs string // theirs is "" where giouring has none
 }
 
-// numbers is from include/uapi/linux/io_uring.h of Linux 6.14; values never
+// numbers is from include/uapi/linux/io_uring.h of Linux 6.15; values never
 // change. Those without a name in C are from io_uring_register(2).
 var numbers = []number{
 	{"IORING_OP_NOP", 0, "opNop", "OpNop"},
@@ -85,10 +85,12 @@ var numbers = []number{
 	{"IORING_FEAT_FAST_POLL", 0x020, "featureFastPoll", "FeatFastPoll"},
 	{"IORING_FEAT_EXT_ARG", 0x100, "featureExtArg", "FeatExtArg"},
 	{"IORING_FEAT_CQE_SKIP", 0x800, "featureCQESkip", "FeatCQESkip"},
+	{"IORING_FEAT_NO_IOWAIT", 0x20000, "featureNoIowait", ""},
 
 	{"IORING_ENTER_GETEVENTS", 0x01, "enterGetevents", "EnterGetEvents"},
 	{"IORING_ENTER_EXT_ARG", 0x08, "enterExtArg", "EnterExtArg"},
 	{"IORING_ENTER_REGISTERED_RING", 0x10, "enterRegisteredRing", "EnterRegisteredRing"},
+	{"IORING_ENTER_NO_IOWAIT", 0x80, "enterNoIowait", ""},
 	{"IORING_SQ_CQ_OVERFLOW", 0x2, "sqCQOverflow", "SQCQOverflow"},
 	{"IORING_SQ_TASKRUN", 0x4, "sqTaskrun", "SQTaskrun"},
 
@@ -195,6 +197,8 @@ var missing = []struct {
 	{"IORING_REGISTER_SEND_MSG_RING", 31, "6.13"},
 	{"IORING_REGISTER_RESIZE_RINGS", 33, "6.13"},
 	{"IORING_REGISTER_MEM_REGION", 34, "6.13"},
+	{"IORING_ENTER_NO_IOWAIT", 1 << 7, "6.15"},
+	{"IORING_FEAT_NO_IOWAIT", 1 << 17, "6.15"},
 }
 
 // TestMissing names what giouring lacks, and tells when that changes.
