@@ -207,7 +207,7 @@ func (c *Completion) Err() error {
 // Caps says what an engine can do beyond the contract: data, not methods.
 type Caps struct {
 	Engine    string // "uring", "epoll" or "fake"
-	ZeroCopy  bool   // Send honours the flag
+	ZeroCopy  bool   // Send honours the flag, and Completion.Copied says when it did not help
 	Immediate bool   // Submit performs a Send at once: a Try does the same, without a completion
 	MaxOut    int    // elements of Op.Out
 	Features  []Feature

@@ -77,7 +77,7 @@ type Config struct {
 	// ZeroCopyMin sends pieces of at least so many bytes without a copy where
 	// the engine can, until the kernel reports that it copied all the same,
 	// as it does on loopback. Default 0: never. Below about 16 KiB it costs
-	// more than it saves. Kernel 6.1 and io_uring.
+	// more than it saves. Kernel 6.2 and io_uring.
 	ZeroCopyMin int
 	// CloseTimeout bounds the time from Close until the connection is gone.
 	// When the peer has ended its side before, or a SendFrom or a Pipe is to be

@@ -48,7 +48,7 @@
 //	send_zc               6.0     Engine copies (Caps.ZeroCopy is false)
 //	defer_taskrun         6.1     coop_taskrun
 //	sendmsg_zc            6.1     Engine copies (Caps.ZeroCopy is false)
-//	send_zc_report_usage  6.2     Completion.Copied stays false
+//	send_zc_report_usage  6.2     Engine copies (Caps.ZeroCopy is false)
 //	no_iowait             6.15    the kernel counts a waiting thread as iowait
 //
 // A ring that cannot be had at all is an [*UnavailableError], which names the

@@ -50,8 +50,7 @@ type Engine struct {
 	alarm alarm
 	arena arena // message headers of sends that are not submitted yet
 
-	zcFlags uint16
-	slots   table.Table[slot] // by Token.Slot
+	slots table.Table[slot] // by Token.Slot
 
 	inflight int  // operations that owe a final completion
 	lent     int  // those of them that owe only the notification of a zero-copy send
@@ -150,11 +149,9 @@ func (e *Engine) open(cfg EngineConfig) (err error) {
 
 func (e *Engine) setCaps() {
 	have := e.ring.have
-	const zc = featSendZC | featSendmsgZC
+	// Where nobody is told of copies, nobody can stop paying for both.
+	const zc = featSendZC | featSendmsgZC | featSendZCReportUsage
 	e.caps = aio.Caps{Engine: "uring", ZeroCopy: have&zc == zc, MaxOut: engineMaxOut, Features: have.list()}
-	if have&featSendZCReportUsage != 0 {
-		e.zcFlags = SendZCReportUsage
-	}
 }
 
 // Caps implements aio.Engine.

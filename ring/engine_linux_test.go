@@ -230,6 +230,27 @@ func TestZeroCopyOnLoopback(t *testing.T) {
 	}
 }
 
+// A kernel without one part of zero copy, the report of copies among them, gets
+// ordinary sends: one completion, which is the first and the final.
+func TestZeroCopyNeedsAllOfIt(t *testing.T) {
+	for _, name := range []string{"send_zc", "sendmsg_zc", "send_zc_report_usage"} {
+		t.Run(name, func(t *testing.T) {
+			l := newLoop(t, buf.Config{}, ring.EngineConfig{Hide: []string{name}})
+			if l.Caps().ZeroCopy {
+				t.Error("the engine offers zero copy")
+			}
+			a, _ := tcpPair(t)
+			l.send(5, a, 1, aio.ZeroCopy|aio.Prompt, make([]byte, 1000))
+			told := false
+			l.until("a send", func(c *aio.Completion) {
+				if told = true; !c.First || !c.Final || c.Copied || c.Res != 1000 {
+					t.Errorf("completion %+v", c)
+				}
+			}, func() bool { return told })
+		})
+	}
+}
+
 func TestThousandSockets(t *testing.T) {
 	const n, rounds = 1000, 5
 	var lim unix.Rlimit

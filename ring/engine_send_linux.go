@@ -189,7 +189,7 @@ func (e *Engine) prepSend(s *SQE, op *aio.Op, zeroCopy bool) (size int) {
 		b := op.Out[0]
 		b = b[:min(len(b), sendBytesMax)]
 		if zeroCopy {
-			s.PrepSendZC(op.FD, b, unix.MSG_NOSIGNAL, e.zcFlags)
+			s.PrepSendZC(op.FD, b, unix.MSG_NOSIGNAL, SendZCReportUsage)
 		} else {
 			s.PrepSend(op.FD, b, unix.MSG_NOSIGNAL)
 		}
@@ -197,7 +197,7 @@ func (e *Engine) prepSend(s *SQE, op *aio.Op, zeroCopy bool) (size int) {
 	}
 	msg, size := e.arena.message(op.Out)
 	if zeroCopy {
-		s.PrepSendmsgZC(op.FD, msg, unix.MSG_NOSIGNAL, e.zcFlags)
+		s.PrepSendmsgZC(op.FD, msg, unix.MSG_NOSIGNAL, SendZCReportUsage)
 	} else {
 		s.PrepSendmsg(op.FD, msg, unix.MSG_NOSIGNAL)
 	}
