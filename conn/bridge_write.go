@@ -27,6 +27,9 @@ type parcel struct {
 	pin  runtime.Pinner
 }
 
+// parcels is what is left of Writes, for the next ones. It is no state: no Write can tell
+// whether one was there, and the collector empties it. One of a host or a
+// connection would have less to give, and keep as much.
 var parcels sync.Pool
 
 func newParcel() *parcel {

@@ -20,7 +20,8 @@ func (r Remote) Done() <-chan struct{} { return r.l.gone }
 
 // Post has fn run on the loop, in the order of the posts, and reports whether
 // the loop will still take it: false once the loop has ended. Posts of one
-// turn wake a sleeping loop once.
+// turn wake a sleeping loop once. The queue has no bound: where posts come faster
+// than the loop runs them, the poster is to have one, as the bytes of a conn.Ref do.
 //
 // Thread: any. What was taken is run, unless the loop fails.
 func (r Remote) Post(fn func(*Loop)) bool {

@@ -35,8 +35,9 @@ func (f *Failure) Unwrap() error {
 // Work has fn run on a goroutine of the group's pool, where it may block, and
 // then done on this loop: with nil when fn has returned, with the Failure when it
 // has panicked or called runtime.Goexit. Works begin in the order of the calls, on
-// Config.Workers goroutines at the most; the others wait. A goroutine lives only as
-// long as there is work for it.
+// Config.Workers goroutines at the most; the others wait, in a queue without a bound:
+// who has work for each message of a peer bounds it, as conn.Conn.Go does by pausing its
+// reading. A goroutine lives only as long as there is work for it.
 //
 // A loop that ends does not wait: of its work, what has not begun never runs, and
 // no done does. Group.Shutdown then waits for what runs.
