@@ -52,6 +52,7 @@ type acceptor struct {
 
 	accepted, failed, backoffs atomic.Uint64
 	open                       atomic.Int64
+	queues                     queueTally
 
 	mu     sync.Mutex
 	closed Stats
@@ -61,7 +62,7 @@ func (a *acceptor) start(l *reactor.Loop, cfg Config, k *hooks) {
 	a.loop = l
 	a.host = newHost(l, cfg, k)
 	a.host.unix = a.listener.at.Net == "unix"
-	a.host.count, a.host.departed = a.counted, a.departed
+	a.host.count, a.host.departed, a.host.queues = a.counted, a.departed, &a.queues
 	if a.fd < 0 {
 		return
 	}

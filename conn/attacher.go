@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/penstock-go/penstock/reactor"
@@ -21,12 +22,38 @@ type Attacher struct {
 	limit  *ConnLimit // nil: none
 	places []place
 	next   atomic.Uint32
+
+	attached atomic.Uint64
+	open     atomic.Int64
+}
+
+// AttacherStats is what an Attacher has counted.
+type AttacherStats struct {
+	Attached uint64 // connections whose OnOpen has run, or was to
+	Open     int64  // of them, those that have not closed
+
+	// Queues is what the queues of all its connections have met so far.
+	Queues QueueStats
+	// Closed is the sum of the counters of the connections that have closed;
+	// its PendingMax is the most of any.
+	Closed Stats
 }
 
 // place is an Attacher on one loop.
 type place struct {
 	remote reactor.Remote
 	hosts  [2]*host // for TCP, and for unix sockets; seen only on the loop
+	queues queueTally
+
+	mu     sync.Mutex
+	closed Stats
+}
+
+// departed adds up the counters of a connection that has closed.
+func (p *place) departed(s Stats) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed.add(s)
 }
 
 // ErrMaxConns says that as many connections are open as may be. Unlike a listener's
@@ -53,6 +80,19 @@ func NewAttacher(g *reactor.Group, h Handler, cfg Config) (*Attacher, error) {
 // Limit returns what bounds the connections, or nil.
 func (a *Attacher) Limit() *ConnLimit { return a.limit }
 
+// Stats returns the counters of all loops together.
+func (a *Attacher) Stats() AttacherStats {
+	s := AttacherStats{Attached: a.attached.Load(), Open: a.open.Load()}
+	for i := range a.places {
+		p := &a.places[i]
+		s.Queues.add(p.queues.stats())
+		p.mu.Lock()
+		s.Closed.add(p.closed)
+		p.mu.Unlock()
+	}
+	return s
+}
+
 // Attach is the function of that name, onto the next loop. user is the connection's
 // User from its OnOpen on. The error may be ErrMaxConns beside those.
 func (a *Attacher) Attach(s io.Closer, heard []byte, user any) error {
@@ -61,7 +101,7 @@ func (a *Attacher) Attach(s io.Closer, heard []byte, user any) error {
 	}
 	err := attach(s, heard, func(fd int, heard []byte) error { return a.put(fd, heard, user) })
 	if err != nil {
-		a.left(-1)
+		a.giveBack()
 	}
 	return err
 }
@@ -93,15 +133,25 @@ func (a *Attacher) host(p *place, l *reactor.Loop, unix bool) *host {
 	}
 	if p.hosts[at] == nil {
 		h := newHost(l, a.cfg, a.hooks)
-		h.unix, h.count, h.departed = unix, a.left, func(Stats) {}
+		h.unix, h.count, h.departed, h.queues = unix, a.counted, p.departed, &p.queues
 		p.hosts[at] = h
 	}
 	return p.hosts[at]
 }
 
-// left hears of each connection more and less.
-func (a *Attacher) left(n int) {
-	if n < 0 && a.limit != nil {
+// counted hears of each connection more and less.
+func (a *Attacher) counted(n int) {
+	a.open.Add(int64(n))
+	if n > 0 {
+		a.attached.Add(1)
+	} else {
+		a.giveBack()
+	}
+}
+
+// giveBack gives the place of a connection back.
+func (a *Attacher) giveBack() {
+	if a.limit != nil {
 		a.limit.give()
 	}
 }

@@ -73,6 +73,7 @@ type market struct {
 // customer is one of them, and what it has been asked to send.
 type customer struct {
 	conn.NopHandler
+	queue  func() conn.QueueStats
 	c      *conn.Conn
 	peer   *aiotest.Peer
 	policy conn.Policy
@@ -88,7 +89,7 @@ type customer struct {
 	wrong         bool // one of them at the wrong time
 }
 
-func (s *customer) OnOpen(c *conn.Conn) { s.c = c }
+func (s *customer) OnOpen(c *conn.Conn) { s.c, s.queue = c, conn.CountQueue(c) }
 func (s *customer) OnEOF(c *conn.Conn)  { c.Close() }
 
 func (s *customer) OnFull(c *conn.Conn) {
@@ -193,6 +194,9 @@ func (m *market) check() {
 		case s.closes == 0:
 			sum += s.c.Pending()
 			live++
+			if q := s.queue(); q.FullNow == 1 != s.c.IsFull() {
+				m.T.Fatalf("the queue is full: %v; counted %+v", s.c.IsFull(), q)
+			}
 		case errors.As(s.err, &ce) && ce.Reason == conn.MemoryLimit:
 			closed++
 		}
@@ -208,6 +212,12 @@ func (s *customer) settled(t *testing.T) {
 	t.Helper()
 	if got := s.stats.BytesOut + s.stats.LostBytes + s.stats.DroppedBytes; got != s.accepted || s.stats.RejectedBytes != s.refused {
 		t.Fatalf("taken %d bytes, rejected %d: %+v", s.accepted, s.refused, s.stats)
+	}
+	if st := s.stats; s.queue() != (conn.QueueStats{
+		Full: st.Full, Drain: st.Drain, Starved: st.Starved, Rejected: st.Rejected, RejectedBytes: st.RejectedBytes,
+		Dropped: st.Dropped, DroppedBytes: st.DroppedBytes,
+	}) {
+		t.Fatalf("counted as it happened %+v, in the end %+v", s.queue(), st)
 	}
 	if s.policy != conn.DropOldest && s.stats.Dropped > 0 {
 		t.Fatalf("policy %d dropped %d messages", s.policy, s.stats.Dropped)

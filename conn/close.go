@@ -360,6 +360,7 @@ func (c *Conn) depart() {
 		c.submit(aio.Op{Kind: aio.Close})
 	}
 	c.loop.Detach(c.token)
+	c.countGone()
 	if c.host.count != nil {
 		c.host.departed(c.Stats())
 		c.host.count(-1)

@@ -70,6 +70,7 @@ type Dialer struct {
 
 	started, connected, failed, retries atomic.Uint64
 	open                                atomic.Int64
+	queues                              queueTally
 	closed                              Stats // under mu
 }
 
@@ -81,6 +82,8 @@ type DialerStats struct {
 	Retries   uint64 // attempts that Reconnect has begun
 	Open      int64  // connections that have not closed, those that still connect among them
 
+	// Queues is what the queues of all its connections have met so far.
+	Queues QueueStats
 	// Closed is the sum of the counters of the connections that have closed.
 	Closed Stats
 }
@@ -91,7 +94,8 @@ func (d *Dialer) Stats() DialerStats {
 	defer d.mu.Unlock()
 	return DialerStats{
 		Started: d.started.Load(), Connected: d.connected.Load(), Failed: d.failed.Load(),
-		Retries: d.retries.Load(), Open: d.open.Load(), Closed: d.closed,
+		Retries: d.retries.Load(), Open: d.open.Load(),
+		Queues: d.queues.stats(), Closed: d.closed,
 	}
 }
 
@@ -218,6 +222,7 @@ func (d *Dialer) host(l *reactor.Loop) (*host, error) {
 		return nil, err
 	}
 	h := newHost(l, cfg, nil)
+	h.queues = &d.queues
 	n := 0
 	h.count = func(more int) {
 		d.open.Add(int64(more))

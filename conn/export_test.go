@@ -80,3 +80,10 @@ func Another(c *Conn, fd int) *Conn { return c.host.open(fd) }
 
 // Beside opens another connection on fd as c was opened, with what they share.
 func Beside(c *Conn, fd int) *Conn { return c.host.open(fd) }
+
+// CountQueue has what the queue of c meets counted from now on, as a listener has that
+// of all its connections, and returns the count.
+func CountQueue(c *Conn) func() QueueStats {
+	c.host.queues = &queueTally{}
+	return c.host.queues.stats
+}

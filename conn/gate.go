@@ -58,6 +58,9 @@ func (s state) asks() how { return [...]how{notYet, byCloseWrite, byClose, byAbo
 // amount is a number of messages and of their bytes.
 type amount struct{ messages, bytes uint64 }
 
+// message is the amount of one of n bytes.
+func message(n int) amount { return amount{1, uint64(n)} }
+
 func (t *amount) add(n int) {
 	t.messages++
 	t.bytes += uint64(n)

@@ -42,6 +42,8 @@ type ListenerStats struct {
 	Failed   uint64 // accepts that ended in an error
 	Backoffs uint64 // of them, those for want of descriptors or memory
 
+	// Queues is what the queues of all its connections have met so far.
+	Queues QueueStats
 	// Closed is the sum of the counters of the connections that have closed;
 	// its PendingMax is the most of any.
 	Closed Stats
@@ -146,6 +148,7 @@ func (l *Listener) Stats() ListenerStats {
 		s.Open += a.open.Load()
 		s.Failed += a.failed.Load()
 		s.Backoffs += a.backoffs.Load()
+		s.Queues.add(a.queues.stats())
 		a.mu.Lock()
 		s.Closed.add(a.closed)
 		a.mu.Unlock()

@@ -88,7 +88,7 @@ func (c *Conn) dropOldest() bool {
 	if o.q.empty() && len(o.streams) == 0 {
 		o.prompt, o.reserved = false, 0
 	}
-	c.aside().dropped.add(n)
+	c.countDropped(message(n))
 	c.credit(n)
 	return true
 }
@@ -197,10 +197,10 @@ func (c *Conn) mailDone(m *mail, n int) {
 // count adds up what a mailbox has counted.
 func (c *Conn) count(m *mail) {
 	if m.refused.messages > 0 {
-		c.aside().rejected.sum(m.refused)
+		c.countRejected(m.refused)
 	}
 	if m.dropped.messages > 0 {
-		c.aside().dropped.sum(m.dropped)
+		c.countDropped(m.dropped)
 	}
 }
 

@@ -103,7 +103,7 @@ func (c *Conn) refuse(n int) Status {
 	if c.patient {
 		return Rejected
 	}
-	c.aside().rejected.add(n)
+	c.countRejected(message(n))
 	if c.host.cfg.SlowPeer == CloseSlow && n > 0 && c.Pending() > 0 {
 		c.end(SlowPeer, "", ErrSendBufferFull, true)
 	}
@@ -114,7 +114,7 @@ func (c *Conn) refuse(n int) Status {
 // is no fault of the peer's, so no policy is applied.
 func (c *Conn) refund(n int) Status {
 	c.credit(n)
-	c.aside().rejected.add(n)
+	c.countRejected(message(n))
 	return Rejected
 }
 
@@ -246,11 +246,7 @@ func (c *Conn) fill(short bool) {
 		return
 	}
 	c.full, c.starved = true, short
-	if short {
-		c.beside.starvings++
-	} else {
-		c.aside().fulls++
-	}
+	c.countFull()
 	if c.host.cfg.PauseOnFull && !c.readsOn && !c.piped() {
 		c.hold(byFull)
 	}
@@ -288,11 +284,9 @@ func (c *Conn) edges() {
 		o.backlog = false
 	}
 	if c.full && pending <= c.marks().Low && c.isFed(pending) || emptied && c.host.cfg.DrainAlways {
+		c.countDrain(c.full)
 		c.full = false
 		c.resume(byFull)
-		if !c.starved {
-			c.aside().drains++
-		}
 		c.touch() // Reading goes on, and what the handler sends goes out.
 		if c.hooks.drain != nil {
 			c.hooks.drain(c)
