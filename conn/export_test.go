@@ -78,9 +78,6 @@ var RecordBytes = int(reflect.TypeFor[Conn]().Size())
 // Another opens a connection as an acceptor does, on the place on the loop that c has.
 func Another(c *Conn, fd int) *Conn { return c.host.open(fd) }
 
-// Beside opens another connection on fd as c was opened, with what they share.
-func Beside(c *Conn, fd int) *Conn { return c.host.open(fd) }
-
 // CountQueue has what the queue of c meets counted from now on, as a listener has that
 // of all its connections, and returns the count.
 func CountQueue(c *Conn) func() QueueStats {

@@ -177,7 +177,7 @@ func TestSimCrowd(t *testing.T) {
 				if len(all) == 0 {
 					conn.New(m.Loop, int(fd), h, m.cfg)
 				} else {
-					conn.Beside(all[0].c, int(fd))
+					conn.Another(all[0].c, int(fd))
 				}
 			})
 			m.Turn()
