@@ -1,0 +1,9 @@
+package fallback_test
+
+import (
+	"testing"
+
+	"github.com/penstock-go/penstock/internal/testutil"
+)
+
+func TestMain(m *testing.M) { testutil.Main(m) }
