@@ -3,8 +3,10 @@ package ws
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"maps"
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/reactor"
@@ -18,7 +20,7 @@ type endpoint struct {
 	counts counts
 
 	mu    sync.Mutex
-	lanes map[*reactor.Loop]*lane
+	lanes map[weak.Pointer[reactor.Loop]]weak.Pointer[lane] // it may outlive many groups
 }
 
 func newEndpoint(h Handler, cfg Config, client bool) (*endpoint, error) {
@@ -26,7 +28,7 @@ func newEndpoint(h Handler, cfg Config, client bool) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &endpoint{cfg: cfg, client: client, hooks: newHooks(h), lanes: map[*reactor.Loop]*lane{}}, nil
+	return &endpoint{cfg: cfg, client: client, hooks: newHooks(h), lanes: map[weak.Pointer[reactor.Loop]]weak.Pointer[lane]{}}, nil
 }
 
 // Stats is what a server or a client has counted.
@@ -99,15 +101,18 @@ type lane struct {
 	stock    stock // of windows
 }
 
-// lane returns the part of ep on loop l.
+// lane returns the part of ep on loop l. It lasts as long as a connection has it, and
+// until the collector finds that none does.
 func (ep *endpoint) lane(l *reactor.Loop) *lane {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
-	n := ep.lanes[l]
+	key := weak.Make(l)
+	n := ep.lanes[key].Value()
 	if n == nil {
+		maps.DeleteFunc(ep.lanes, func(_ weak.Pointer[reactor.Loop], n weak.Pointer[lane]) bool { return n.Value() == nil })
 		n = &lane{ep: ep, loop: l}
 		n.clock.init(n)
-		ep.lanes[l] = n
+		ep.lanes[key] = weak.Make(n)
 	}
 	return n
 }
