@@ -117,7 +117,7 @@ func (c *Conn) NetConn() (*NetConn, error) {
 	b.mourn(n)
 	c.touch() // What is parked is for n.
 	if leave := c.hooks.leave; leave != nil {
-		leave(c)
+		c.as(leave)
 	}
 	n.mu.Lock()
 	n.over = c.eofHeard // Not if there are bytes again in front of it.

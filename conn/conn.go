@@ -209,7 +209,7 @@ func (c *Conn) SetHandler(h Handler) {
 	leave := c.hooks.leave
 	c.hooks = newHooks(h)
 	if leave != nil {
-		leave(c)
+		c.as(leave)
 	}
 }
 
@@ -315,9 +315,7 @@ func (c *Conn) Stop(_ *reactor.Loop, hard bool) {
 	case c.hooks.stop != nil && c.state < closing:
 		if !c.stopped {
 			c.stopped = true
-			was := c.loop.As(c)
-			c.hooks.stop(c)
-			c.loop.As(was)
+			c.as(c.hooks.stop)
 		}
 	case c.afterWork():
 	default:

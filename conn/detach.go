@@ -55,7 +55,7 @@ func (c *Conn) Detach(fn func(d Departure, err error)) {
 	c.hold(byExit)
 	c.touch()
 	if leave := c.hooks.leave; leave != nil && !c.piped() { // It has run when what comes was given to a part of the library.
-		leave(c)
+		c.as(leave)
 	}
 }
 

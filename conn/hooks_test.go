@@ -207,6 +207,54 @@ func TestPanicElsewhere(t *testing.T) {
 	}
 }
 
+// TestPanicForAnother has a hook of one connection panic inside a call that the handler
+// of another has made: the one whose hook it is ends, and the other lives.
+func TestPanicForAnother(t *testing.T) {
+	for what, act := range map[string]func(c *conn.Conn){
+		"OnFull by Send":         func(c *conn.Conn) { _, _ = c.Write(make([]byte, 300)) },
+		"OnFull by CloseWith":    func(c *conn.Conn) { c.CloseWith(make([]byte, 300)) },
+		"OnLeave by SetHandler":  func(c *conn.Conn) { c.SetHandler(&conn.Funcs{Close: c.Handler().OnClose}) },
+		"OnLeave by NetConn":     func(c *conn.Conn) { _, _ = c.NetConn() },
+		"OnLeave by Detach":      func(c *conn.Conn) { c.Detach(func(conn.Departure, error) {}) },
+		"OnLeave by Pipe":        func(c *conn.Conn) { _, _ = conn.Pipe(c, c, conn.PipeConfig{}) },
+		"OnShutdown by the loop": func(c *conn.Conn) { c.Stop(c.Loop(), false) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			a := newRig(t, 64, marks(100, 50, 200), nil)
+			cfg, err := marks(100, 50, 200).Check()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b *conn.Conn
+			var ended error
+			h := &touchy{Funcs: conn.Funcs{
+				Open:  func(c *conn.Conn) { b = c },
+				Close: func(_ *conn.Conn, err error) { ended = err },
+			}}
+			fd, _ := a.Fake.Open()
+			a.Loop.Defer(func() { conn.New(a.Loop, int(fd), h, cfg) })
+			a.Turn()
+			a.do(func(*conn.Conn) { act(b) })
+			a.Turns(5)
+			var ce *conn.CloseError
+			if !errors.As(ended, &ce) || ce.Reason != conn.HandlerPanic {
+				t.Errorf("the one that panicked ended with %v", ended)
+			}
+			if a.isClosed() {
+				t.Errorf("the other one ended with %v", a.err)
+			}
+			a.gone()
+		})
+	}
+}
+
+// touchy panics in all that may run inside somebody else's call.
+type touchy struct{ conn.Funcs }
+
+func (*touchy) OnFull(*conn.Conn)     { panic("full") }
+func (*touchy) OnLeave(*conn.Conn)    { panic("left") }
+func (*touchy) OnShutdown(*conn.Conn) { panic("asked to end") }
+
 // TestPanicInDoneAtClose holds that lenders behind one that panics are told too.
 func TestPanicInDoneAtClose(t *testing.T) {
 	r := newRig(t, 64, marks(100, 50, 200), nil)

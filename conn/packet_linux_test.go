@@ -359,6 +359,32 @@ func drainPackets(fd int) (n int) {
 	}
 }
 
+// TestPacketPanicForAnother has OnFull panic inside a Write of somebody who is not the
+// socket: it is the socket that ends.
+func TestPacketPanicForAnother(t *testing.T) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		ended := make(chan error, 1)
+		h := &conn.PacketFuncs{
+			Full:  func(*conn.PacketConn) { panic("full") },
+			Close: func(_ *conn.PacketConn, err error) { ended <- err },
+		}
+		p, _ := packetPair(t, g, h, conn.PacketConfig{HighWater: 1 << 10})
+		g.Loop(0).Post(func(*reactor.Loop) {
+			for p.Write(conn.Source{}, pattern(100)) < conn.Full {
+			}
+		})
+		select {
+		case err := <-ended:
+			var ce *conn.CloseError
+			if !errors.As(err, &ce) || ce.Reason != conn.HandlerPanic {
+				t.Errorf("it ended with %v", err)
+			}
+		case <-time.After(testutil.Timeout(10 * time.Second)):
+			t.Error("it has not ended")
+		}
+	})
+}
+
 // TestPacketMarks fills the queue of a socket whose peer does not read: the marks
 // answer as those of a stream do, and each Full has its Drain.
 func TestPacketMarks(t *testing.T) {

@@ -288,7 +288,9 @@ func (p *PacketConn) fillUp() {
 	p.stats.Full++
 	p.pausedFull = p.cfg.PauseOnFull
 	if p.hooks.full != nil {
+		was := p.loop.As(p) // Not for who sends, whoever that is.
 		p.hooks.full(p)
+		p.loop.As(was)
 	}
 }
 

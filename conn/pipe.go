@@ -209,7 +209,7 @@ func (e *pipeEnd) install() {
 	c.resume(byFull)
 	c.touch()
 	if leave := c.hooks.leave; leave != nil {
-		leave(c)
+		c.as(leave)
 	}
 }
 
@@ -274,10 +274,7 @@ func (e *pipeEnd) forward(in *buf.Buf) Status {
 	was := b.keep(true)
 	far.join(in)
 	b.keep(was)
-	far.loop.As(far)
-	s := far.admitted()
-	far.loop.As(e.c)
-	return s
+	return far.admitted()
 }
 
 // force is put for the bytes of a pipe, which no limit refuses.

@@ -255,8 +255,16 @@ func (c *Conn) fill(short bool) {
 			c.Keep(false)
 			defer c.Keep(true)
 		}
-		c.hooks.full(c)
+		c.as(c.hooks.full)
 	}
+}
+
+// as runs a hook of c inside a call that the handler of another may have made: c is
+// the one that ends if the hook panics.
+func (c *Conn) as(hook func(*Conn)) {
+	was := c.loop.As(c)
+	hook(c)
+	c.loop.As(was) // Of who panicked inside nobody comes here.
 }
 
 // edges runs the hooks that pending and the marks ask for now. It is called
