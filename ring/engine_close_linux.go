@@ -38,7 +38,8 @@ func (e *Engine) Close() error {
 	return e.shut()
 }
 
-// reap cancels everything, again and again, until none is left or time is up.
+// reap cancels everything, again and again, until none is left, or time is up, or the
+// ring takes nothing more.
 func (e *Engine) reap(patience time.Duration, left func() int) {
 	deadline := time.Now().Add(patience)
 	for left() > 0 && time.Now().Before(deadline) {
@@ -48,6 +49,10 @@ func (e *Engine) reap(patience time.Duration, left func() int) {
 		}
 		e.enter(true, closeStep, time.Now().Add(closeStep))
 		e.discard()
+		if e.err != nil && !errors.Is(e.err, unix.EBUSY) && !errors.Is(e.err, unix.EAGAIN) {
+			return
+		}
+		e.err = nil
 	}
 }
 

@@ -422,6 +422,34 @@ func TestCloseInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestCloseOfBroken: Close does not ask a ring for seconds that takes nothing more.
+func TestCloseOfBroken(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	pool, err := buf.NewPool(smallPool(16))
+	must(t, err)
+	e, err := ring.NewEngine(ring.EngineConfig{Pool: pool, Hide: []string{"register_ring_fds"}})
+	testutil.SkipIfKernelOlder(t, "6.1", "ring.Engine", err)
+	a, _ := socketPair(t)
+	e.Submit(&aio.Op{Kind: aio.Recv, FD: int32(a)})
+	_, err = e.Wait(make([]aio.Completion, 8), 0)
+	must(t, err)
+	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	must(t, err)
+	must(t, unix.Dup3(null, e.Ring().FD(), unix.O_CLOEXEC))
+	must(t, unix.Close(null))
+	if _, err = e.Wait(make([]aio.Completion, 8), 0); err == nil {
+		t.Error("a broken ring waits")
+	}
+	began := time.Now()
+	if err = e.Close(); err == nil {
+		t.Error("Close knows nothing of what is in flight")
+	}
+	if d := time.Since(began); d > testutil.Timeout(time.Second) {
+		t.Errorf("Close took %v", d)
+	}
+}
+
 // What was accepted and not told is closed with the engine.
 func TestCloseKeepsNoAccepted(t *testing.T) {
 	l := newLoop(t, buf.Config{}, ring.EngineConfig{})
