@@ -196,6 +196,12 @@ func (c *Completion) Set(t Token, kind Kind, res int32, final bool) {
 	c.In = buf.Buf{}
 }
 
+// Lost returns the last completion of an operation that was cancelled. first is for a
+// Send: it has had none yet.
+func Lost(t Token, kind Kind, batch uint16, first bool) Completion {
+	return Completion{Token: t, Kind: kind, Batch: batch, First: first, Final: true, Res: -int32(syscall.ECANCELED)}
+}
+
 // Err returns the failure, or nil.
 func (c *Completion) Err() error {
 	if c.Res >= 0 {

@@ -185,11 +185,17 @@ func (g *Group) life(l *Loop) {
 	defer func() {
 		if !began {
 			l.started <- fmt.Errorf("loop %d: %w", l.id, err)
-			return
 		}
-		g.failed(err)
 	}()
 	defer l.end()
+	defer func() {
+		if began {
+			g.failed(err)
+		}
+		if l.failed {
+			l.salvage()
+		}
+	}()
 	if err = l.begin(g.cfg.OnStart); err != nil {
 		l.stop(true) // What it has opened so far goes with it.
 		err = errors.Join(err, l.serve())
@@ -225,6 +231,7 @@ var errGoexit = errors.New("reactor: a handler called runtime.Goexit")
 func (l *Loop) serve() error {
 	for !l.idle() || !l.box.close(false) {
 		if err := l.Turn(-1); err != nil {
+			l.failed = true
 			return fmt.Errorf("loop %d: %w", l.id, err)
 		}
 	}
@@ -246,8 +253,8 @@ func (l *Loop) release() {
 	if err := l.engine.Close(); err != nil {
 		l.log.Error("closing the engine", "loop", l.id, "error", err)
 	}
-	// A loop that failed leaves its parties behind, and a handler may have kept
-	// blocks: memory that somebody may still touch stays mapped.
+	// A handler may have kept blocks: memory that somebody may still touch stays
+	// mapped.
 	if n := l.small.InUse() + l.bulk.InUse(); n > 0 {
 		l.log.Error("blocks were not given back", "loop", l.id, "blocks", n)
 		return

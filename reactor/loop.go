@@ -32,9 +32,12 @@ type Sink interface {
 	// Stop asks the party to end: at its own pace, or at once if hard is set.
 	// It ends by Detach. It may be asked more than once.
 	Stop(l *Loop, hard bool)
-	// Panicked says that a handler that ran for the party has panicked. The
-	// loop has logged and counted it.
+	// Panicked says that a handler that ran for the party has panicked, or has called
+	// runtime.Goexit. The loop has logged and counted it.
 	Panicked(l *Loop, value any)
+	// InFlight appends to list an aio.Lost for each operation of the party that has a
+	// completion to come. The loop asks when its engine is gone, and delivers them.
+	InFlight(list []aio.Completion) []aio.Completion
 }
 
 // task is a function to run, and the party for which it runs.
@@ -49,6 +52,7 @@ type task struct {
 type Loop struct {
 	id          int
 	engine      aio.Engine
+	waker       aio.Engine // the one that was there first: other goroutines look here
 	caps        aio.Caps
 	small, bulk *buf.Pool
 	log         *slog.Logger
@@ -80,6 +84,7 @@ type Loop struct {
 	box      mailbox
 	stopping bool
 	forced   bool // at once
+	failed   bool // the engine, or a handler has called runtime.Goexit
 
 	start   chan bool     // tells the thread to run, or to end at once
 	started chan error    // how OnStart went
@@ -127,7 +132,7 @@ type LoopConfig struct {
 // NewLoop returns a loop that the caller turns by hand. Everybody but the
 // tests of a simulated kernel uses Start.
 func NewLoop(cfg LoopConfig) *Loop {
-	l := &Loop{id: cfg.ID, engine: cfg.Engine, caps: cfg.Engine.Caps(), small: cfg.Small, bulk: cfg.Bulk, log: cfg.Logger, clock: cfg.Clock, spin: cfg.Spin}
+	l := &Loop{id: cfg.ID, engine: cfg.Engine, waker: cfg.Engine, caps: cfg.Engine.Caps(), small: cfg.Small, bulk: cfg.Bulk, log: cfg.Logger, clock: cfg.Clock, spin: cfg.Spin}
 	if l.log == nil {
 		l.log = slog.Default()
 	}
@@ -347,8 +352,8 @@ func (l *Loop) guarded(phase func(*Loop)) (done bool) {
 
 // recovered is the edge at which a handler's panic ends.
 func (l *Loop) recovered(value any) {
-	if value == nil {
-		return // runtime.Goexit, which nobody can stop: the group hears of it.
+	if value == nil { // runtime.Goexit, which nobody can stop: the group hears of it.
+		l.failed, value = true, errGoexit
 	}
 	if v, ours := value.(invariants.Violation); ours {
 		panic(v) // Our own broken rule: a loop in an unknown state must not go on.

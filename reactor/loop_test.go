@@ -48,6 +48,7 @@ type sink struct {
 	done     []aio.Completion
 	panics   int
 	stops    int
+	inFlight []aio.Completion
 	detach   func()
 	complete func(c *aio.Completion)
 }
@@ -66,6 +67,9 @@ func (s *sink) Stop(*Loop, bool) {
 	}
 }
 func (s *sink) Panicked(*Loop, any) { s.panics++ }
+func (s *sink) InFlight(list []aio.Completion) []aio.Completion {
+	return append(list, s.inFlight...)
+}
 
 func TestTokensReachNobodyElse(t *testing.T) {
 	l, _ := handLoop(t)

@@ -23,14 +23,14 @@ func (r Remote) Done() <-chan struct{} { return r.l.gone }
 // turn wake a sleeping loop once. The queue has no bound: where posts come faster
 // than the loop runs them, the poster is to have one, as the bytes of a conn.Ref do.
 //
-// Thread: any. What was taken is run, unless the loop fails.
+// Thread: any. What was taken is run.
 func (r Remote) Post(fn func(*Loop)) bool {
 	b := &r.l.box
 	if !b.put(fn) {
 		return false
 	}
 	if b.asleep.Load() && b.asleep.CompareAndSwap(true, false) {
-		r.l.engine.Wake()
+		r.l.waker.Wake()
 	}
 	return true
 }

@@ -106,5 +106,8 @@ func (*watcher) Stop(*Loop, bool) {}
 // Flush implements Sink.
 func (*watcher) Flush(*Loop) {}
 
+// InFlight implements Sink. Nobody waits for the Poll.
+func (*watcher) InFlight(list []aio.Completion) []aio.Completion { return list }
+
 // Panicked implements Sink.
 func (p *watcher) Panicked(*Loop, any) { (*Watch)(p).Stop() }
