@@ -257,7 +257,8 @@ type Engine interface {
 	// before, unless another d above 0 takes its place. So whoever has said once how
 	// long may go on without end, and looks at no clock until a Wait ends with none.
 	Wait(done []Completion, d time.Duration) (n int, err error)
-	// Wake makes the present or the next Wait return. Any goroutine may call it.
+	// Wake makes the present or the next Wait return. Any goroutine may call it, also
+	// behind Close, where it does nothing.
 	Wake()
 	// Caps returns the same each time.
 	Caps() Caps
