@@ -82,7 +82,7 @@ func TestWriteTimeoutOfNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 5 { // In one of them the completion of the send is told.
-		r.c.Ref().WriteVia([]byte("dropped"), 0, func(*conn.Conn, []byte) {})
+		r.c.Ref().WriteVia([]byte("dropped"), 0, via(func(*conn.Conn, []byte) {}))
 		r.Turn()
 	}
 	r.until(r.Now + 1000*ms)

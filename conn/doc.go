@@ -32,7 +32,8 @@
 //
 // The *buf.Buf that OnData gets is lent until OnData returns, unless the
 // handler takes it: with in.Take(), or by c.Send(in). Write copies. SendShared
-// counts. SendBytes borrows the caller's memory until it calls done.
+// counts. SendBytes borrows the caller's memory until it calls done. Both copy what is
+// short and waits behind others.
 //
 // # Errors
 //

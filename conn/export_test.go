@@ -33,6 +33,9 @@ func Mail(r Ref) int {
 	return len(r.g.box.items)
 }
 
+// Force posts p as a Pipe does: DropOldest leaves it.
+func Force(r Ref, p []byte) Status { return r.g.force(p) }
+
 // DialOn has d dial on a simulated kernel.
 func DialOn(d *Dialer, connect func(to, from Addr) (fd int, err error), outcome func(fd int) error, jitter func(n int64) int64) {
 	d.kernel = &dialKernel{

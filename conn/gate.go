@@ -193,11 +193,7 @@ func (g *gate) putEmpty(i item) Status {
 
 // keep puts a message that is charged into the mailbox.
 func (g *gate) keep(i item, p []byte, v [][]byte) {
-	g.box.put(i, !g.whole)
-	g.box.data = append(g.box.data, p...)
-	for _, p := range v {
-		g.box.data = append(g.box.data, p...)
-	}
+	g.box.put(i, p, v, g.whole)
 	g.post()
 }
 
@@ -205,6 +201,9 @@ func (g *gate) keep(i item, p []byte, v [][]byte) {
 // One that must not be dropped drops none: who sends a stream has to wait for it.
 func (g *gate) room(i *item) bool {
 	n := i.n
+	if i.lent != nil && g.policy == DropOldest && g.box.lenders() >= maxLent {
+		return false
+	}
 	if g.chargeWithin(n) || g.policy == DropOldest && !i.vital && g.replace(n) {
 		return true
 	}
@@ -224,7 +223,7 @@ func (g *gate) room(i *item) bool {
 func (g *gate) replace(n int) bool {
 	for {
 		m := &g.box
-		fits := m.bytes == 0 || int64(m.bytes) < g.limit.Load() && len(m.items)-m.holes < maxMail
+		fits := m.bytes == 0 || int64(m.bytes) < g.limit.Load()
 		if fits && (g.budget == nil || g.budget.charge(0, int64(n))) {
 			if g.pending.Add(int64(n)) < gone {
 				return true

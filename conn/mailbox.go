@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"github.com/penstock-go/penstock/buf"
@@ -10,26 +11,29 @@ import (
 // Bounds of a mailbox that bytes do not give.
 const (
 	maxDo   = 1 << 16 // functions, and messages without bytes, that wait
-	maxMail = 1 << 16 // messages, where they are kept apart
+	maxLent = 1 << 16 // lenders that are to be told, their messages dropped or not
 )
 
 // keepData and keepItems bound the memory that an idle mailbox keeps: bytes, and
-// messages of 48 bytes each.
+// items of 64 bytes each.
 const (
 	keepData  = 64 << 10
 	keepItems = 1 << 10
 )
 
-// item is one thing in the mailbox of a connection.
+// item is one thing in the mailbox of a connection, or a run of messages, which cost
+// little more than their bytes however short they are.
 type item struct {
 	kind   itemKind
 	how    how  // itemClose
 	vital  bool // DropOldest leaves it
-	n      int  // itemSend: bytes of shared, of lent, or the next ones of the data and more
-	more   int  // bytes that via adds
+	framed bool // in the data, each message has its length before it; else they are a stream
+	n      int  // itemSend: bytes that were admitted
+	more   int  // of them, those that via adds to each message
+	size   int  // bytes of the data
 	shared *buf.Shared
 	lent   *lent
-	via    func(*Conn, []byte) // itemSend: makes a message of the next bytes of the data
+	via    *Via // itemSend: makes a message of bytes of the data
 	do     func(*Conn)
 }
 
@@ -48,13 +52,14 @@ type lent struct {
 	done func()
 }
 
-// copied reports whether the item is bytes of the data.
+// copied reports whether the item has bytes of the data.
 func (i *item) copied() bool { return i.kind == itemSend && i.shared == nil && i.lent == nil }
 
 // mail is what the loop takes out of a mailbox.
 type mail struct {
 	items   []item // and data: what has come, in order
 	data    []byte
+	dones   []func() // of lent bytes that were copied
 	refused amount
 	dropped amount
 	slow    bool // something was pending when a message was refused
@@ -73,45 +78,88 @@ type mailbox struct {
 	spareBuf []byte
 }
 
-// put puts i behind the rest. merge allows messages to become one: to the peer
-// they are a stream, and they cost no more than their bytes then.
-func (m *mailbox) put(i item, merge bool) {
+// put puts a message, whose bytes are p and the pieces of v, behind the rest. whole
+// says that messages are not to become one stream.
+func (m *mailbox) put(i item, p []byte, v [][]byte, whole bool) {
+	if l := i.lent; l != nil && i.n <= tiny {
+		p, i.lent = l.p, nil
+		if l.done != nil {
+			m.dones = append(m.dones, l.done)
+		}
+	}
+	if i.copied() {
+		i.vital = i.vital && whole
+		was := len(m.data)
+		if i.framed = whole || i.via != nil; i.framed {
+			m.data = binary.AppendUvarint(m.data, uint64(i.n-i.more))
+		}
+		m.data = append(m.data, p...)
+		for _, p := range v {
+			m.data = append(m.data, p...)
+		}
+		i.size = len(m.data) - was
+	}
 	m.bytes += i.n
-	if n := len(m.items); merge && n > 0 && i.copied() && i.via == nil && m.items[n-1].copied() && m.items[n-1].via == nil {
+	if n := len(m.items); n > 0 && m.items[n-1].joins(&i) {
 		m.items[n-1].n += i.n
+		m.items[n-1].size += i.size
 		return
 	}
 	m.items = append(m.items, i)
 }
 
-// drop drops the oldest message, which none was merged with, and returns its bytes.
+// joins reports whether the next item may become one with i.
+func (i *item) joins(next *item) bool {
+	return i.copied() && next.copied() && i.vital == next.vital && i.framed == next.framed && i.more == next.more && i.via == next.via
+}
+
+// firstMessage returns how long the first message of p is, where each has its length before
+// it, and of how many bytes that is.
+func firstMessage(p []byte) (n, header int) {
+	v, header := binary.Uvarint(p)
+	return int(v), header
+}
+
+// lenders returns how many lenders wait at the most.
+func (m *mailbox) lenders() int { return len(m.items) - m.holes + len(m.dones) }
+
+// drop drops the oldest message that may be dropped, and returns its bytes. All are
+// whole.
 func (m *mailbox) drop() (n int, ok bool) {
 	for ; m.oldest < len(m.items); m.oldest++ {
 		i := &m.items[m.oldest]
 		if i.kind != itemSend || i.n == 0 || i.vital {
-			if i.copied() {
-				m.kept += i.n - i.more
-			}
+			m.kept += i.size
 			continue
 		}
-		n = i.n
-		switch size := n - i.more; {
-		case !i.copied():
-		case m.kept == 0:
-			m.data = m.data[size:]
-		default:
-			m.data = slices.Delete(m.data, m.kept, m.kept+size)
+		if n = i.n; i.copied() {
+			n = m.cutFirst(i)
 		}
-		if i.shared != nil {
-			i.shared.Release()
-		}
-		*i = item{kind: itemGone, lent: i.lent}
 		m.bytes -= n
 		m.dropped.add(n)
-		m.closeHoles(i.lent == nil)
+		if i.n -= n; i.n == 0 {
+			if i.shared != nil {
+				i.shared.Release()
+			}
+			*i = item{kind: itemGone, lent: i.lent}
+			m.closeHoles(i.lent == nil)
+		}
 		return n, true
 	}
 	return 0, false
+}
+
+// cutFirst takes the first message of i out of the data, and returns how many bytes
+// were admitted for it.
+func (m *mailbox) cutFirst(i *item) int {
+	size, header := firstMessage(m.data[m.kept:])
+	if all := header + size; m.kept == 0 {
+		m.data = m.data[all:]
+	} else {
+		m.data = slices.Delete(m.data, m.kept, m.kept+all)
+	}
+	i.size -= header + size
+	return size + i.more
 }
 
 // closeHoles moves the items together when most are gone, so that a mailbox
@@ -145,21 +193,17 @@ func (g *gate) deliver(l *reactor.Loop) {
 	defer g.give(c, m.items, m.data)
 	c.count(&m) // Here, since a function among them may panic.
 	c.touch()
+	c.tellCopied(m.dones)
 	last, data := 0, m.data
 	for i := range m.items {
 		it := m.items[i]
 		m.items[i] = item{}
 		switch it.kind {
 		case itemSend:
-			var p []byte
-			if it.copied() {
-				size := it.n - it.more
-				p, data = data[:size], data[size:]
+			if n := c.mailedAll(it, data[:it.size]); n > 0 {
+				last = n
 			}
-			if it.n > 0 {
-				last = it.n
-			}
-			c.mailed(it, p)
+			data = data[it.size:]
 		case itemGone:
 			c.tellLater(it.lent)
 		case itemClose:

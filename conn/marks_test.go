@@ -676,7 +676,7 @@ func TestAfterClose(t *testing.T) {
 func TestPromptForTheRest(t *testing.T) {
 	r := newRig(t, 1<<20, marks(1<<30, 0, 1<<30), nil)
 	r.peer.AutoRead(true)
-	shared := buf.NewShared([]byte("x"))
+	shared := buf.NewShared(make([]byte, 600)) // Shorter ones are copied together.
 	defer shared.Release()
 	for range 100 { // More pieces than one operation has.
 		r.c.SendShared(shared)
@@ -702,7 +702,7 @@ func TestPromptForMail(t *testing.T) {
 	for name, send := range map[string]func(conn.Ref){
 		"write": func(ref conn.Ref) { ref.Write([]byte("x")) },
 		"via": func(ref conn.Ref) {
-			ref.WriteVia([]byte("x"), 0, func(c *conn.Conn, p []byte) { _, _ = c.Write(p) })
+			ref.WriteVia([]byte("x"), 0, via(func(c *conn.Conn, p []byte) { _, _ = c.Write(p) }))
 		},
 	} {
 		r := newRig(t, 1<<20, marks(1<<30, 0, 1<<30), nil)

@@ -13,10 +13,6 @@ import (
 // sendBytes is about how much one operation carries.
 const sendBytes = 4 << 20
 
-// small is up to how many bytes a copy beside other bytes is cheaper than a
-// piece of its own.
-const small = 2 << 10
-
 // outbound is what a connection needs while bytes are on their way out. It
 // comes from its host's spares and goes back there.
 type outbound struct {
@@ -109,7 +105,11 @@ func (c *Conn) join(b *buf.Buf) {
 		tail.Append(b.Bytes())
 		b.Release()
 	} else {
-		q.push(entry{block: b.Take()})
+		e := entry{block: b.Take()}
+		if o.stuck {
+			e.shrink(e.bytes(), c.smallBlock)
+		}
+		q.push(e)
 	}
 }
 
@@ -138,40 +138,6 @@ func (c *Conn) write(p []byte) Status {
 func (h *host) single(p []byte) [][]byte {
 	h.one[0] = p
 	return h.one[:]
-}
-
-// SendShared queues the bytes of s, which is counted until they have been
-// sent, as one message. The caller keeps its own count.
-func (c *Conn) SendShared(s *buf.Shared) Status {
-	status := c.admit(s.Len())
-	if status != Queued || s.Len() == 0 {
-		return status
-	}
-	if !c.joinCommon(s) {
-		c.outbox().next(s.Len()).push(entry{ext: s.Bytes(), shared: s.Retain()})
-	}
-	return c.admitted()
-}
-
-// SendBytes queues p, which it borrows, as one message. done runs on the loop
-// when the kernel no longer reads from p, or when the connection has closed,
-// before OnClose; it does not run when the answer is Rejected or Closed.
-//
-// Ownership: p must not change before done has run. It must be memory that
-// does not move: off-heap, or pinned by runtime.Pinner.
-func (c *Conn) SendBytes(p []byte, done func()) Status {
-	s := c.admit(len(p))
-	if s != Queued {
-		return s
-	}
-	o := c.outbox()
-	if o.prompt = true; len(p) == 0 {
-		o.q.dones = append(o.q.dones, done)
-		c.touch()
-		return Queued
-	}
-	o.next(len(p)).push(entry{ext: p, done: done})
-	return c.admitted()
 }
 
 // WriteReserved copies p and queues it even past the limit, from a reserve of
@@ -225,7 +191,7 @@ func (c *Conn) store(n int, v [][]byte) bool {
 	}
 	q := c.outbox().end()
 	tail := q.room()
-	fresh, ok := c.blocks(n - len(roomOf(tail)))
+	fresh, ok := c.blocks(n-len(roomOf(tail)), tail == nil)
 	if !ok {
 		return false
 	}
@@ -250,14 +216,15 @@ func roomOf(b *buf.Buf) []byte {
 	return b.Room()
 }
 
-// blocks gets empty blocks for n bytes: small ones as long as little waits.
-// They are in the host's scratch space until the next call.
-func (c *Conn) blocks(n int) (fresh []buf.Buf, ok bool) {
+// blocks gets empty blocks for n bytes: small ones as long as little waits, and for
+// the first bytes behind what no copy joins, since the same may follow at once. They
+// are in the host's scratch space until the next call.
+func (c *Conn) blocks(n int, first bool) (fresh []buf.Buf, ok bool) {
 	h := c.host
 	h.fresh = h.fresh[:0]
 	for n > 0 {
 		pool := c.loop.Bulk()
-		if n <= reactor.SmallBlock && c.Pending() <= 8*reactor.SmallBlock || n < reactor.BulkBlock && c.isPacked() {
+		if n <= reactor.SmallBlock && (first || c.Pending() <= 8*reactor.SmallBlock) || n < reactor.BulkBlock && c.isPacked() {
 			pool = c.loop.Small()
 		}
 		b := pool.Get()

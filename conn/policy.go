@@ -105,6 +105,22 @@ func (c *Conn) trim(n int) {
 	}
 }
 
+// mailedAll queues the messages of an item, p its data, and returns how long the last
+// one is.
+func (c *Conn) mailedAll(it item, p []byte) (last int) {
+	if !it.framed {
+		c.mailed(it, p)
+		return it.n
+	}
+	for len(p) > 0 {
+		size, header := firstMessage(p)
+		it.n = size + it.more
+		c.mailed(it, p[header:header+size])
+		p = p[header+size:]
+	}
+	return it.n
+}
+
 // mailed queues one message that was admitted when it was posted.
 func (c *Conn) mailed(it item, p []byte) {
 	taken := false
@@ -122,11 +138,11 @@ func (c *Conn) mailed(it item, p []byte) {
 		c.mailedVia(it, p)
 		return
 	case it.lent != nil:
-		c.outbox().next(it.n).push(entry{ext: it.lent.p, done: it.lent.done})
-		taken = true
+		if taken = c.joinBytes(it.lent.p, it.lent.done); !taken {
+			c.tellLater(it.lent)
+		}
 	case it.shared != nil:
-		c.outbox().next(it.n).push(entry{ext: it.shared.Bytes(), shared: it.shared})
-		it.shared, taken = nil, true
+		taken = c.joinShared(it.shared)
 	default:
 		taken = c.store(it.n, c.host.single(p))
 	}
@@ -148,6 +164,15 @@ func (c *Conn) tellLater(l *lent) {
 	if l != nil && l.done != nil {
 		o := c.outbox()
 		o.q.dones = append(o.q.dones, l.done)
+		c.touch()
+	}
+}
+
+// tellCopied has those told who lent bytes to a mailbox, which has copied them.
+func (c *Conn) tellCopied(dones []func()) {
+	if len(dones) > 0 {
+		o := c.outbox()
+		o.q.dones = append(o.q.dones, dones...)
 		c.touch()
 	}
 }
@@ -213,4 +238,5 @@ func (c *Conn) lastMail(m mail) {
 		}
 		c.tellLater(m.items[i].lent)
 	}
+	c.tellCopied(m.dones)
 }

@@ -77,13 +77,16 @@ func (r Ref) Writev(v [][]byte) Status {
 }
 
 // SendShared posts the bytes of s as one message; the caller keeps its count.
-// See Write.
+// A short one is copied, which costs less than to count it. See Write.
 func (r Ref) SendShared(s *buf.Shared) Status {
 	if r.g == nil {
 		return Closed
 	}
+	if s.Len() <= tiny {
+		return r.Write(s.Bytes())
+	}
 	status := r.send(item{n: s.Len(), shared: s.Retain()}, nil, nil)
-	if status >= Rejected || s.Len() == 0 {
+	if status >= Rejected {
 		s.Release()
 	}
 	return status

@@ -171,6 +171,9 @@ func (q *sendq) nextDone() func() {
 	q.dones[q.told] = nil
 	if q.told++; q.told == len(q.dones) {
 		q.dones, q.told = q.dones[:0], 0
+		if cap(q.dones) > spareList {
+			q.dones = nil // A burst is over.
+		}
 	}
 	return done
 }

@@ -2,21 +2,25 @@ package conn
 
 import "context"
 
+// Via makes and sends a message of a protocol of p, on the loop of c.
+//
+// Ownership: p is lent until it returns.
+type Via func(c *Conn, p []byte)
+
 // WriteVia copies p and posts it as one message of a protocol: on the loop, via is
 // called with it, and sends what the protocol makes of it. It is admitted here, as
 // by Write, with the more bytes that the protocol adds; what via sends is taken there
 // without being asked about again, up to that length. Once the connection takes no
 // more sends, via is not called.
 //
-// Give a function that is no closure: then nothing is allocated for a message.
-//
-// Ownership: the bytes that via is given are lent until it returns.
-func (r Ref) WriteVia(p []byte, more int, via func(c *Conn, p []byte)) Status {
+// Give the same pointer for all messages of a kind: then nothing is allocated for a
+// message, and it waits as little more than its bytes.
+func (r Ref) WriteVia(p []byte, more int, via *Via) Status {
 	return r.send(item{n: len(p) + more, more: more, via: via}, p, nil)
 }
 
 // WriteViaBlock is WriteVia that waits for room, as WriteBlock does.
-func (r Ref) WriteViaBlock(ctx context.Context, p []byte, more int, via func(c *Conn, p []byte)) error {
+func (r Ref) WriteViaBlock(ctx context.Context, p []byte, more int, via *Via) error {
 	return r.block(ctx, item{n: len(p) + more, more: more, via: via}, p)
 }
 
@@ -45,7 +49,7 @@ func (c *Conn) mailedVia(it item, p []byte) {
 			c.clock.took(c, 0) // It may have been all that was pending.
 		}
 	}()
-	if it.via(c, p); g.paid < it.n && c.out != nil {
+	if (*it.via)(c, p); g.paid < it.n && c.out != nil {
 		c.out.prompt = true // As for any mail: who sends from elsewhere waits for it.
 	}
 }

@@ -9,7 +9,9 @@ import (
 )
 
 // quote is a protocol that puts a message in quotes.
-func quote(c *conn.Conn, p []byte) { c.SendVec([][]byte{[]byte("<"), p, []byte(">")}) }
+var quote conn.Via = func(c *conn.Conn, p []byte) { c.SendVec([][]byte{[]byte("<"), p, []byte(">")}) }
+
+func via(fn func(c *conn.Conn, p []byte)) *conn.Via { return (*conn.Via)(&fn) }
 
 // TestWriteVia holds that a message which is made on the loop is admitted when it
 // is posted, in the order of the posts, and taken then whatever is pending.
@@ -23,7 +25,7 @@ func TestWriteVia(t *testing.T) {
 		if i%2 == 0 {
 			answers = append(answers, ref.Write(p))
 		} else {
-			answers = append(answers, ref.WriteVia(p, 2, quote))
+			answers = append(answers, ref.WriteVia(p, 2, &quote))
 		}
 	}
 	if got := fmt.Sprint(answers); got != "[queued queued queued queued full rejected]" || ref.Pending() != 104 {
@@ -33,7 +35,7 @@ func TestWriteVia(t *testing.T) {
 	if r.c.Pending() != 104 {
 		t.Errorf("%d pending on the loop", r.c.Pending())
 	}
-	ref.WriteVia([]byte("late"), 0, func(*conn.Conn, []byte) { t.Error("made although it was refused") })
+	ref.WriteVia([]byte("late"), 0, via(func(*conn.Conn, []byte) { t.Error("made although it was refused") }))
 	r.gone()
 	want := ""
 	for i := range 5 {
@@ -52,7 +54,7 @@ func TestWriteViaTooLate(t *testing.T) {
 	r := newRig(t, 1000, marks(100, 0, 200), nil)
 	ref := r.c.Ref()
 	ref.Do(func(c *conn.Conn) { c.CloseWith([]byte("bye")) })
-	if s := ref.WriteVia([]byte("behind"), 2, func(*conn.Conn, []byte) { t.Error("made") }); s != conn.Queued {
+	if s := ref.WriteVia([]byte("behind"), 2, via(func(*conn.Conn, []byte) { t.Error("made") })); s != conn.Queued {
 		t.Fatal(s)
 	}
 	r.Turn()
@@ -110,11 +112,11 @@ func TestAdmitInsideVia(t *testing.T) {
 	for _, size := range []int{99, 100} {
 		shared := buf.NewShared(make([]byte, size))
 		defer shared.Release()
-		if s := ref.WriteVia(nil, size, func(c *conn.Conn, _ []byte) {
+		if s := ref.WriteVia(nil, size, via(func(c *conn.Conn, _ []byte) {
 			if c.Admit(size) == conn.Queued && c.SendShared(shared) <= conn.Full {
 				sent++
 			}
-		}); s >= conn.Rejected {
+		})); s >= conn.Rejected {
 			t.Fatal(s)
 		}
 	}
@@ -136,7 +138,7 @@ func TestCloseVia(t *testing.T) {
 	for range 3 {
 		ref.CloseVia(func(c *conn.Conn) { at = append(at, ran); c.CloseWith([]byte("bye")) })
 	}
-	ref.WriteVia([]byte("behind"), 0, func(*conn.Conn, []byte) { behind = true })
+	ref.WriteVia([]byte("behind"), 0, via(func(*conn.Conn, []byte) { behind = true }))
 	r.Turn()
 	if fmt.Sprint(at) != fmt.Sprint([]int{ran}) || ran != 1<<16 || behind {
 		t.Errorf("%d ran, the close behind %v, what was behind it: %v", ran, at, behind)

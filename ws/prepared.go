@@ -67,8 +67,9 @@ func (m *Prepared) pack(d *deflater, bits uint8) *buf.Shared {
 	return buf.NewShared(p)
 }
 
-// SendPrepared is Send for a prepared message. A server copies nothing. A client has
-// to mask what it sends, and sends a copy.
+// SendPrepared is Send for a prepared message. A server copies nothing but
+// what is short and waits behind others. A client has to mask what it sends, and sends a
+// copy.
 func (c *Conn) SendPrepared(m *Prepared) conn.Status {
 	if c.lane.ep.client {
 		return c.Send(m.op, m.data)

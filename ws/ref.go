@@ -40,13 +40,22 @@ func (r Ref) SendBlock(ctx context.Context, op Op, p []byte) error {
 	return r.ref.WriteViaBlock(ctx, p, headerLen(len(p), r.client), viaOf(op))
 }
 
-// SendPrepared is Send for a prepared message, which is not copied.
+// SendPrepared is Send for a prepared message, which is copied only if it is so short
+// that it costs less.
 func (r Ref) SendPrepared(m *Prepared) conn.Status {
-	return r.ref.WriteVia(nil, headerLen(m.Len(), r.client)+m.Len(), func(c *conn.Conn, _ []byte) {
+	if m.Len() <= shortPrepared {
+		return r.Send(m.op, m.data)
+	}
+	var via conn.Via = func(c *conn.Conn, _ []byte) {
 		w := of(c)
 		w.mailed(w.SendPrepared(m), m.Len())
-	})
+	}
+	return r.ref.WriteVia(nil, headerLen(m.Len(), r.client)+m.Len(), &via)
 }
+
+// shortPrepared is up to how many bytes a copy costs less than to wait for one another's
+// with a function.
+const shortPrepared = 128
 
 // Close posts a Conn.Close. It is never turned away. A client that has no WebSocket at
 // that time, since it is down, at its handshake, or closed by its server, is closed
@@ -71,23 +80,21 @@ func (r Ref) Do(fn func(*Conn)) bool {
 }
 
 // viaOf returns what sends a message of a type on the loop.
-func viaOf(op Op) func(*conn.Conn, []byte) {
+func viaOf(op Op) *conn.Via {
 	checkOp(op)
 	if op == Text {
-		return mailedText
+		return &viaText
 	}
-	return mailedBinary
+	return &viaBinary
 }
 
-func mailedText(c *conn.Conn, p []byte) {
-	w := of(c)
-	w.mailed(w.Send(Text, p), len(p))
-}
+// They are one each, so that messages of a type wait as a run.
+var (
+	viaText   conn.Via = func(c *conn.Conn, p []byte) { of(c).mailedAs(Text, p) }
+	viaBinary conn.Via = func(c *conn.Conn, p []byte) { of(c).mailedAs(Binary, p) }
+)
 
-func mailedBinary(c *conn.Conn, p []byte) {
-	w := of(c)
-	w.mailed(w.Send(Binary, p), len(p))
-}
+func (c *Conn) mailedAs(op Op, p []byte) { c.mailed(c.Send(op, p), len(p)) }
 
 // mailed tells of a message of n bytes that was admitted and could not be sent.
 func (c *Conn) mailed(s conn.Status, n int) {
