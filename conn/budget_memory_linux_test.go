@@ -127,12 +127,9 @@ func fillBudget(t *testing.T, g *reactor.Group, stalled int, p []byte, send func
 				}
 				c.AfterFunc(100*time.Millisecond, func(*conn.Conn) { feed() })
 			}
-			c.AfterFunc(10*time.Millisecond, func(c *conn.Conn) {
-				if c.User() == nil {
-					feed()
-				}
-			})
-			opened.Add(1)
+			if opened.Add(1) <= int64(stalled) { // Those that read come behind them.
+				c.AfterFunc(10*time.Millisecond, func(*conn.Conn) { feed() })
+			}
 		},
 		Data: func(c *conn.Conn, _ *buf.Buf) { // One that reads asks for so many bytes.
 			left := served
