@@ -35,7 +35,7 @@ const (
 // message is refused, also one to an empty queue. So n connections whose peers
 // do not read hold about size/(n+1) each, and leave as much to the next.
 // Total never passes the size less 1, plus the longest message, plus the
-// Reserve of each connection that uses it.
+// Reserve of each connection that uses it, and the little else that docs/send-queue.md names.
 //
 // What is counted are bytes of messages. What they lie in is rounded up to
 // blocks: see docs/send-queue.md for the memory that this comes to.
