@@ -119,14 +119,25 @@ func cutTarget(target []byte) (authority, path []byte) {
 	return rest[:end], rest[end:]
 }
 
-// isPath reports whether p may be a target: visible ASCII, and no fragment.
+// isPath reports whether p may be a target: visible ASCII, no fragment, and in the path each
+// percent sign begins an octet (RFC 3986, 2.1). A query is taken as it is, as browsers send it.
 func isPath(p []byte) bool {
-	for _, b := range p {
-		if b <= ' ' || b >= 0x7f || b == '#' {
+	query := false
+	for i, b := range p {
+		switch {
+		case b <= ' ' || b >= 0x7f || b == '#':
+			return false
+		case b == '?':
+			query = true
+		case b == '%' && !query && (len(p) < i+3 || !isHex(p[i+1]) || !isHex(p[i+2])):
 			return false
 		}
 	}
 	return true
+}
+
+func isHex(b byte) bool {
+	return '0' <= b && b <= '9' || 'a' <= b && b <= 'f' || 'A' <= b && b <= 'F'
 }
 
 // isHost reports whether p may be a Host: one, and nothing that separates it from
