@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -240,6 +241,9 @@ func TestHangup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	heard := make(chan os.Signal, 1) // What is heard here is not ignored there, also under nohup.
+	signal.Notify(heard, syscall.SIGHUP)
+	defer signal.Stop(heard)
 	cmd := exec.Command(self, "-run", "^idle-10k$", "-engines", "epoll", "-for", "1s", "-out", t.TempDir())
 	cmd.Env = append(os.Environ(), childEnv+"=1")
 	var once sync.Once // A second one would end it at once.
