@@ -34,6 +34,7 @@ type session struct {
 
 	in     []byte // input that is not served yet, from at on
 	at     int
+	seen   int  // so many bytes of in are lines that were looked at for the last one
 	eof    bool // the client sends no more
 	paused bool // reading is paused: too much of in is unserved
 	over   bool // nothing more is served
@@ -63,24 +64,26 @@ func (s *session) input(p []byte) {
 	}
 	if s.at > 0 {
 		s.in = s.in[:copy(s.in, s.in[s.at:])]
+		s.seen = max(0, s.seen-s.at)
 		s.at = 0
 	}
 	s.in = append(s.in, p...)
-	s.last = s.last || endsIn(s.in)
+	s.lookAhead()
 	s.pump()
 }
 
-// endsIn reports whether one of the lines of in is the last that is served.
-func endsIn(in []byte) bool {
-	for {
-		end := bytes.IndexByte(in, '\n')
+// lookAhead notes whether the last line that is served has come. It looks at each line
+// once, however slowly they come.
+func (s *session) lookAhead() {
+	for !s.last {
+		rest := s.in[s.seen:]
+		end := bytes.IndexByte(rest, '\n')
 		if end < 0 {
-			return false
+			return
 		}
-		if cmd, err := parse(in[:end]); err != nil || cmd.verb == quit {
-			return true
-		}
-		in = in[end+1:]
+		s.seen += end + 1
+		cmd, err := parse(rest[:end])
+		s.last = err != nil || cmd.verb == quit
 	}
 }
 
@@ -100,7 +103,7 @@ func (s *session) pump() {
 	}
 	rest := len(s.in) - s.at
 	if s.over || rest == 0 && cap(s.in) > inputKept {
-		s.in, s.at = nil, 0
+		s.in, s.at, s.seen = nil, 0, 0
 	}
 	switch {
 	case s.over:
