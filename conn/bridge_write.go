@@ -37,7 +37,7 @@ func newParcel() *parcel {
 	if !ok {
 		m = &parcel{}
 		m.lent.done = m.drop
-		// One that a failed loop has left behind is garbage, not a reason to crash.
+		// One that nobody has given back is garbage, not a reason to crash.
 		runtime.SetFinalizer(m, func(m *parcel) { m.pin.Unpin() })
 	}
 	return m

@@ -217,7 +217,7 @@ func (b *Budget) evict(l *reactor.Loop) bool {
 	case l != nil && g.remote == l.Remote():
 		g.evict(l)
 	case !g.remote.Post(g.evict):
-		b.returned(g, gone) // The loop has failed, and what it held with it.
+		b.returned(g, gone) // The loop has ended, and what it held with it.
 	}
 	return true
 }

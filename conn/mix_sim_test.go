@@ -148,9 +148,16 @@ func (x *mixed) settled() {
 	}
 }
 
-// over checks that nothing is left.
-func (m *mix) over() {
+// over checks that nothing is left, and that the queues were counted as they met it.
+func (m *mix) over(q conn.QueueStats) {
 	m.T.Helper()
+	var fulls uint64
+	for _, x := range m.by {
+		fulls += x.fulls
+	}
+	if q.FullNow != 0 || q.Full+q.Starved != fulls {
+		m.T.Errorf("%d fulls, counted %+v", fulls, q)
+	}
 	if b := m.cfg.Budget; b != nil {
 		if s := b.Stats(); s.Total != 0 || s.Returning != 0 {
 			m.T.Errorf("left in the budget: %+v", s)
@@ -182,7 +189,9 @@ func TestSimCrowd(t *testing.T) {
 			})
 			m.Turn()
 		}
-		for range 3 {
+		open()
+		queues := conn.CountQueue(all[0].c)
+		for range 2 {
 			open()
 		}
 		for range 120 {
@@ -225,7 +234,7 @@ func TestSimCrowd(t *testing.T) {
 				numbers(t, peers[i].Received())
 			}
 		}
-		m.over()
+		m.over(queues())
 	})
 }
 
@@ -312,6 +321,6 @@ func TestSimReconnectMix(t *testing.T) {
 			return x.closes == 1
 		})
 		x.settled()
-		m.over()
+		m.over(d.Stats().Queues)
 	})
 }

@@ -6,22 +6,10 @@ import (
 	"runtime"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
-	"github.com/penstock-go/penstock/internal/testutil"
-	"github.com/penstock-go/penstock/reactor"
 )
-
-// held returns the memory of the world of r: its heap, and blocks in use.
-func (r *rig) held() int {
-	for range 2 { // A Shared is gone when its finalizers have run.
-		runtime.GC()
-		time.Sleep(time.Millisecond)
-	}
-	return testutil.Heap() + r.Small.InUse()*reactor.SmallBlock + r.Bulk.InUse()*reactor.BulkBlock
-}
 
 // shareOne sends n bytes that nobody else has.
 func shareOne(n int, send func(*buf.Shared) conn.Status) conn.Status {
@@ -119,7 +107,7 @@ func TestSmallMessagesMemory(t *testing.T) {
 func fillSmall(t *testing.T, cfg conn.Config, n int, mail, turns bool, send func(*conn.Conn, int, int) conn.Status) {
 	r := newRig(t, 64, cfg, nil)
 	r.stuff()
-	before := r.held()
+	before := r.Held()
 	for i := 0; r.c.Pending() < cfg.Limit; i++ {
 		if s := send(r.c, n, i); s >= conn.Rejected {
 			t.Fatalf("message %d: %v", i, s)
@@ -132,11 +120,7 @@ func fillSmall(t *testing.T, cfg conn.Config, n int, mail, turns bool, send func
 		r.Turn()
 	}
 	for range 2 { // In the mailbox, and on the loop.
-		held, pending := r.held()-before, r.c.Pending()
-		t.Logf("%d bytes for %d pending, %.2f times", held, pending, float64(held)/float64(pending))
-		if held > 4*pending+64<<10 {
-			t.Errorf("%d bytes pending cost %d", pending, held)
-		}
+		r.Costs(before, r.c.Pending())
 		r.Turns(2)
 	}
 	runtime.KeepAlive(r)
@@ -156,7 +140,7 @@ func TestSmallMessagesInBudget(t *testing.T) {
 		}
 		join(t, ts, "tick", rigs...)
 		r, p := rigs[0], make([]byte, n)
-		before := r.held()
+		before := r.Held()
 		for sent := uint64(0); ts.Stats().Refused == 0; {
 			for range 50 {
 				ts.PublishBytes("tick", p)
@@ -166,7 +150,7 @@ func TestSmallMessagesInBudget(t *testing.T) {
 				r.Turn()
 			}
 		}
-		held, total := r.held()-before, cfg.Budget.Stats().Total
+		held, total := r.Held()-before, cfg.Budget.Stats().Total
 		t.Logf("messages of %d bytes: total %d KiB, %d KiB in memory", n, total>>10, held>>10)
 		if most := size + members*(12<<10) + 256<<10; held > most || total < size/2 {
 			t.Errorf("messages of %d bytes: total %d, and %d bytes in memory, %d are stated", n, total, held, most)

@@ -5,12 +5,14 @@ package looptest
 import (
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/aio/aiotest"
 	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/internal/testutil"
 	"github.com/penstock-go/penstock/reactor"
 )
 
@@ -95,6 +97,26 @@ func (w *World) Settle(what string, ok func() bool) {
 		w.Turn()
 	}
 	w.T.Fatalf("%s: not within %d turns", what, most)
+}
+
+// Held returns the memory of the world and all else: the heap, and blocks in use.
+func (w *World) Held() int {
+	for range 2 { // A Shared is gone when its finalizers have run.
+		runtime.GC()
+		time.Sleep(time.Millisecond)
+	}
+	return testutil.Heap() + w.Small.InUse()*reactor.SmallBlock + w.Bulk.InUse()*reactor.BulkBlock
+}
+
+// Costs checks that so many bytes that wait cost no more than four times as much, and 64
+// KiB; before is what was held without them.
+func (w *World) Costs(before, pending int) {
+	w.T.Helper()
+	held := w.Held() - before
+	w.T.Logf("%d bytes for %d pending, %.2f times", held, pending, float64(held)/float64(pending))
+	if held > 4*pending+64<<10 {
+		w.T.Errorf("%d bytes pending cost %d", pending, held)
+	}
 }
 
 // Finish checks that nothing was left behind: no operation, no descriptor, no block.
