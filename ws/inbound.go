@@ -435,11 +435,16 @@ func (c *Conn) outgrow(n int) {
 }
 
 // appendHeap appends p to what was collected on the heap. For what is only
-// announced no more is taken than came already: the peer may never send it.
+// announced no more is taken than came already: the peer may never send it. Where
+// frames are to follow it is doubled as well, or each of them would copy all before it.
 func (c *Conn) appendHeap(p []byte) {
 	b := c.in
 	if need := len(b.heap) + len(p); need > cap(b.heap) {
-		larger := make([]byte, len(b.heap), max(need, min(int(b.size), 2*need)))
+		most := b.size
+		if !b.frame.fin {
+			most = c.most(b.deflated)
+		}
+		larger := make([]byte, len(b.heap), max(need, min(int(most), 2*need)))
 		copy(larger, b.heap)
 		b.heap = larger
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -44,6 +45,32 @@ func TestAnnouncedTakesNothing(t *testing.T) {
 	}
 	r.Turns(60)
 	r.want(bin(say))
+	r.gone()
+}
+
+// TestManyFragments holds that a message in many small frames takes memory in proportion
+// to its length: it was copied whole for each frame, so that a loop was held for minutes
+// by 4 MiB in frames of 64 bytes.
+func TestManyFragments(t *testing.T) {
+	const count = 16 << 10
+	piece := strings.Repeat("x", 64)
+	r := dialed(t, options{window: 4 << 20})
+	p := masked(more(bin(piece)))
+	for range count - 2 {
+		p = append(p, masked(more(cont(piece)))...)
+	}
+	p = append(p, masked(cont(piece))...)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	r.peer.Feed(p)
+	r.Settle("message", func() bool { return len(r.msgs) == 1 })
+	runtime.ReadMemStats(&after)
+	if r.msgs[0] != "binary:"+strings.Repeat(piece, count) {
+		t.Errorf("%d bytes", len(r.msgs[0]))
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 16*64*count {
+		t.Errorf("%d bytes were taken for a message of %d", n, 64*count)
+	}
 	r.gone()
 }
 
