@@ -155,7 +155,7 @@ func TestDeflateAnswers(t *testing.T) {
 	small := &ws.Deflate{SendTakeover: true, RecvTakeover: true, SendBits: 10, RecvBits: 11}
 	none := &ws.Deflate{}
 	const full = "permessage-deflate; client_max_window_bits"
-	const less = "permessage-deflate; server_max_window_bits=11; client_max_window_bits=10\n" +
+	const less = "permessage-deflate; server_max_window_bits=11; client_max_window_bits=10, " +
 		"permessage-deflate; server_no_context_takeover; client_max_window_bits=10"
 	const nothing = "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits"
 	for _, tc := range []struct {
@@ -182,10 +182,10 @@ func TestDeflateAnswers(t *testing.T) {
 		{small, less, "permessage-deflate; server_no_context_takeover; client_no_context_takeover", true},
 		{small, less, "permessage-deflate; server_no_context_takeover; server_max_window_bits=15", true},
 		{small, less, "permessage-deflate; server_no_context_takeover; server_max_window_bits=16", false},
-		{small, less, "permessage-deflate; server_no_context_takeover; client_max_window_bits=11", false},
+		{small, less, "permessage-deflate; server_no_context_takeover; client_max_window_bits=11", true},
 		{small, less, "permessage-deflate; client_no_context_takeover", false},
 		{small, less, "permessage-deflate; server_max_window_bits=12", false},
-		{small, less, "permessage-deflate; server_max_window_bits=11; client_max_window_bits=11", false},
+		{small, less, "permessage-deflate; server_max_window_bits=11; client_max_window_bits=15", true},
 		{none, nothing, "permessage-deflate; server_no_context_takeover", true},
 		{none, nothing, "permessage-deflate; server_no_context_takeover; client_max_window_bits=8; server_max_window_bits=9", true},
 		{none, nothing, "permessage-deflate", false},
@@ -275,19 +275,18 @@ func deflateEcho(t *testing.T, server, takeover bool, bits, level int) {
 		if i%7 == 6 {
 			plain = bin(strings.Repeat("\x00\xff", n/2))
 		}
-		frames := []frame{in.message(t, plain)}
-		if n%4 == 0 && len(frames[0].data) > 10 { // In three parts, with a ping among them.
-			f := frames[0]
+		frames, want := []frame{in.message(t, plain)}, []frame{plain, text("plain"), bin(sentence(i, 40))}
+		switch f := frames[0]; {
+		case n >= 20000:
+			frames = parts(f, 256)
+		case n%4 == 0 && len(f.data) > 10: // In three parts, with a ping among them.
 			frames = []frame{more(f), more(cont(f.data[5:8])), ping("p"), cont(f.data[8:])}
 			frames[0].data = f.data[:5]
+			want = append([]frame{pong("p")}, want...)
 		}
 		r.peer.Feed(encode(server, frames...))
 		r.peer.Feed(encode(server, text("plain"), bin(sentence(i, 40))))
 		r.Turns(60)
-		want := []frame{plain, text("plain"), bin(sentence(i, 40))}
-		if len(frames) > 1 {
-			want = append([]frame{pong("p")}, want...)
-		}
 		r.wantInflated(out, want...)
 	}
 	if out.deflated < 10 {

@@ -197,23 +197,23 @@ func (d *Deflate) asks() (send, recv int) {
 	return send, recv
 }
 
-// appendOffers is the client's side: it appends what is asked for, as headers. Some
-// servers know no bound for their window: they are asked next to keep none, in a header
-// of its own, since others know no second offer.
+// appendOffers is the client's side: it appends what is asked for, as a header. Some
+// servers know no bound for their window: they are asked next to keep none. It is one
+// list, since Autobahn answers a second header of this name with 400.
 func (d *Deflate) appendOffers(dst []byte) []byte {
 	_, recv := d.asks()
-	dst = d.appendOffer(dst, recv, !d.RecvTakeover)
+	dst = d.appendOffer(append(dst, "Sec-WebSocket-Extensions: "...), recv, !d.RecvTakeover)
 	if recv < maxBits {
-		dst = d.appendOffer(dst, maxBits, true)
+		dst = d.appendOffer(append(dst, ", "...), maxBits, true)
 	}
-	return dst
+	return append(dst, "\r\n"...)
 }
 
 // appendOffer appends an offer with a bound for the server's window, or without a
 // takeover on its side.
 func (d *Deflate) appendOffer(dst []byte, recv int, noTakeover bool) []byte {
 	send, _ := d.asks()
-	dst = append(dst, "Sec-WebSocket-Extensions: "+deflateName...)
+	dst = append(dst, deflateName...)
 	if recv < maxBits {
 		dst = strconv.AppendInt(append(dst, "; "+serverWindow+"="...), int64(recv), 10)
 	}
@@ -227,7 +227,7 @@ func (d *Deflate) appendOffer(dst []byte, recv int, noTakeover bool) []byte {
 	if send < maxBits {
 		dst = strconv.AppendInt(append(dst, '='), int64(send), 10)
 	}
-	return append(dst, "\r\n"...)
+	return dst
 }
 
 // readAnswer is the client's reading of the server's answer. Whatever was not
@@ -247,7 +247,6 @@ func (d *Deflate) readAnswer(list []byte) (agreed, error) {
 	send, recv := d.asks()
 	switch {
 	case o.anyClientBits,
-		int(o.clientBits) > send,
 		recv < maxBits && !o.serverNoTakeover && (o.serverBits == 0 || int(o.serverBits) > recv),
 		!d.RecvTakeover && !o.serverNoTakeover:
 		return agreed{}, fmt.Errorf("parameters of an extension that contradict the offer: %.*q", quoteMost, list)
@@ -259,8 +258,8 @@ func (d *Deflate) readAnswer(list []byte) (agreed, error) {
 		sendBits:     uint8(send),
 		recvBits:     maxBits,
 	}
-	if o.clientBits != 0 {
-		a.sendBits = o.clientBits
+	if o.clientBits != 0 { // A server may ignore the bound that was offered to it, and allow more.
+		a.sendBits = min(a.sendBits, o.clientBits)
 	}
 	if o.serverBits != 0 {
 		a.recvBits = o.serverBits

@@ -209,3 +209,22 @@ func TestNoLimit(t *testing.T) {
 	}
 	r.gone()
 }
+
+// TestAnswerAllowsMore holds that a client keeps to the window that it has offered, also
+// when the server allows a larger one.
+func TestAnswerAllowsMore(t *testing.T) {
+	d := &ws.Deflate{SendTakeover: true, RecvTakeover: true, SendBits: 9, RecvBits: 15, Threshold: 16}
+	r := dialing(t, options{cfg: ws.Config{Deflate: d}, window: 1 << 20}, "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=15")
+	r.Turns(3)
+	out := &stretcher{takeover: true, bits: 9}
+	for range 5 {
+		say := text(sentence(1, 3000)) // The one before is farther back than the window.
+		r.peer.Feed(encode(false, say))
+		r.Turns(20)
+		r.wantInflated(out, say)
+	}
+	if out.deflated != 5 {
+		t.Errorf("%d messages came compressed", out.deflated)
+	}
+	r.gone()
+}

@@ -37,6 +37,18 @@ func equal(a, b frame) bool {
 }
 func masked(f ...frame) []byte { return encode(true, f...) }
 
+// parts splits a message into frames of n bytes.
+func parts(f frame, n int) []frame {
+	var all []frame
+	for len(f.data) > n {
+		first := f
+		first.data = f.data[:n]
+		all = append(all, more(first))
+		f = cont(f.data[n:])
+	}
+	return append(all, f)
+}
+
 func byeText(code int, reason string) frame {
 	return frame{op: 8, data: string(binary.BigEndian.AppendUint16(nil, uint16(code))) + reason}
 }
