@@ -109,25 +109,18 @@ func fragments() []exchange {
 		fails("5.12", 1002, frames(more(cont("non-continuation payload")), text("Hello, world!"))),
 		fails("5.15", 1002, frames(f1, f2, more(cont("fragment3")), text("fragment4")), both),
 		fails("5.16", 1002, frames(more(cont("fragment1")), f1, f2)),
+		fails("5.17", 1002, frames(cont("fragment1"), f1, f2)),
 		fails("5.18", 1002, frames(f1, text("fragment2"))),
 		fails("5.18 binary", 1002, frames(f1, bin("fragment2"))),
 		fails("5.18 parts", 1002, frames(f1, more(cont("fragment2")), more(text("fragment3")))),
 		{name: "binary", say: frames(more(bin("\xff")), more(cont("\xfe")), cont("")), want: frames(bin("\xff\xfe"))},
-		{name: "many", want: frames(text(strings.Repeat("part ", 500)))},
+		{name: "many", say: parts(text(strings.Repeat("part ", 500)), 5), want: frames(text(strings.Repeat("part ", 500)))},
+		{name: "10.1.1", say: parts(text(strings.Repeat("*", 65536)), 1300), want: frames(text(strings.Repeat("*", 65536)))},
 	}
 	say := frames(more(text("fragment1")), more(cont("fragment2")), ping("ping payload 1"), more(cont("fragment3")),
 		more(cont("fragment4")), ping("ping payload 2"), cont("fragment5"))
 	want := frames(pong("ping payload 1"), pong("ping payload 2"), text("fragment1fragment2fragment3fragment4fragment5"))
-	all = append(all, exchange{name: "5.19", say: say, want: want})
-	for i := range 500 {
-		f := cont("part ")
-		if i == 0 {
-			f.op = 1
-		}
-		f.part = i < 499
-		all[len(all)-2].say = append(all[len(all)-2].say, f)
-	}
-	return all
+	return append(all, exchange{name: "5.19", say: say, want: want})
 }
 
 // texts is group 6. What is invalid must fail at its first byte, however it is
@@ -145,27 +138,16 @@ func texts() []exchange {
 		fails("6.4.2", 1007, frames(more(text("κόσμε\xf4")), more(cont("\x90\x80\x80")), cont("edited"))),
 	}
 	// One byte a frame, so that every character is cut.
-	var bytewise []frame
-	for i, b := range []byte("κόσμε") {
-		f := more(cont(string([]byte{b})))
-		if i == 0 {
-			f.op = 1
-		}
-		bytewise = append(bytewise, f)
+	for i, s := range []string{"Hello-µ@ßöäüàá-UTF-8!!", "κόσμε"} {
+		all = append(all, exchange{name: fmt.Sprintf("6.2.%d", 3+i), say: parts(text(s), 1), want: frames(text(s))})
 	}
-	all = append(all, exchange{name: "6.2.4", say: append(bytewise, cont("")), want: frames(text("κόσμε"))})
-	for i, s := range []string{
-		"κόσμε", "\x00", "\u0080", "\u0800", "\U00010000", "\x7f", "\u07ff", "\uffff", "\ud7ff", "\ue000", "\ufffd", "\U0010ffff",
-		"\ufffe", "\U0001fffe", "\U0010fffe", "a\u0300b", "\ufdd0",
-	} {
+	all = append(all, fails("6.3.2 bytewise", 1007, parts(text("κόσμε\xed\xa0\x80edited"), 1)))
+	valid, invalid := sequences()
+	for i, s := range valid {
 		all = append(all, echoes(fmt.Sprintf("6.5 %d", i), text(s)),
 			exchange{name: fmt.Sprintf("6.5 %d in parts", i), say: frames(more(text(s[:len(s)/2])), cont(s[len(s)/2:])), want: frames(text(s))})
 	}
-	for i, s := range []string{
-		"\xf8\x88\x80\x80\x80", "\xfc\x84\x80\x80\x80\x80", "\xf7\xbf\xbf\xbf", "\xf4\x90\x80\x80", "\x80", "\xbf", "\x80\xbf", "\xc0\x20",
-		"\xe0\x20", "\xf0\x20", "\xc0", "\xe0\x80", "\xf0\x80\x80", "\xdf", "\xef\xbf", "\xf7\xbf\xbf", "\xfe", "\xff", "\xc0\xaf", "\xe0\x80\xaf",
-		"\xf0\x80\x80\xaf", "\xc1\xbf", "\xe0\x9f\xbf", "\xf0\x8f\xbf\xbf", "\xed\xa0\x80", "\xed\xaf\xbf\xed\xbf\xbf", "valid\xce", "\xce\xba\xe1",
-	} {
+	for i, s := range invalid {
 		all = append(all, fails(fmt.Sprintf("6.6 %d", i), 1007, frames(text(s))),
 			fails(fmt.Sprintf("6.6 %d in parts", i), 1007, frames(more(text("κόσμε")), more(cont(s)), cont(""))))
 	}
