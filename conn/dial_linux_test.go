@@ -5,8 +5,10 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
@@ -125,6 +127,26 @@ func TestDialRefused(t *testing.T) {
 			if err := <-ended; !errors.As(err, &ce) || ce.Reason != conn.Refused || !errors.As(err, &de) || !errors.Is(err, tc.errno) {
 				t.Errorf("%s: closed with %v", tc.address, err)
 			}
+		}
+	})
+}
+
+// TestDialCancelledSaysWhy has nobody listen until the context of a connection with
+// Reconnect is done: the error says what its attempts have met.
+func TestDialCancelledSaysWhy(t *testing.T) {
+	looptest.Engines(t, reactor.Config{}, func(t *testing.T, g *reactor.Group) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		h := &conn.Funcs{Retry: func(_ *conn.Conn, r conn.Retry) {
+			if r.Attempt == 2 {
+				cancel()
+			}
+		}}
+		d := &conn.Dialer{Reconnect: &conn.Reconnect{Least: time.Millisecond, Most: time.Hour}}
+		_, err := d.DialContext(ctx, g.Loop(0), "tcp", unused(t, "tcp", "127.0.0.1:0"), h)
+		wantDial(t, err, conn.Cancelled, context.Canceled)
+		if want := "cancelled: context canceled; connect: connection refused"; !errors.Is(err, syscall.ECONNREFUSED) || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%v, want it to end with %q", err, want)
 		}
 	})
 }

@@ -344,15 +344,22 @@ func (dl *dialing) fail() {
 	c.end(err.Reason, "dial", err, false)
 }
 
-// cancel gives up what was not connected yet.
+// cancel gives up what was not connected yet. The error also says what had stood in
+// the way: in this attempt, or in the one before.
 func (dl *dialing) cancel(cause error) {
 	if dl.opened == nil || dl.c.state >= ending {
 		return // It was, or has failed.
 	}
 	dl.policy = nil
-	dl.note(Cancelled, cause)
-	err := dl.failure()
-	err.Reason, err.Err = Cancelled, cause
+	met := causes(dl.errs)
+	var before *DialError
+	if last := dl.back.last; len(met) == 0 && last != nil && errors.As(last.err, &before) {
+		met = causes{before.Err}
+	}
+	err := &DialError{Reason: Cancelled, Network: dl.to.network, Address: dl.to.address, Err: cause}
+	if len(met) > 0 {
+		err.Err = append(causes{cause}, met...)
+	}
 	dl.c.end(Cancelled, "dial", err, false)
 }
 

@@ -2,6 +2,7 @@ package ws
 
 import (
 	"context"
+	"errors"
 
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/conn"
@@ -46,8 +47,8 @@ func (k *Client) Dial(ctx context.Context, g *reactor.Group) (Ref, error) {
 	at.Post(func(l *reactor.Loop) { a.cancel(l) })
 	select { // What came first counts.
 	case got := <-done:
-		if got.err != nil {
-			got.err = context.Cause(ctx)
+		if cause := context.Cause(ctx); got.err != nil && !errors.Is(got.err, cause) {
+			got.err = cause
 		}
 		return got.ref, got.err
 	case <-at.Done():

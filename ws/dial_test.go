@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -111,6 +112,13 @@ func TestDialFails(t *testing.T) {
 		var de *conn.DialError
 		if !errors.As(err, &de) || de.Reason != conn.Refused {
 			t.Errorf("nobody: %v", err)
+		}
+
+		soon, enough := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer enough()
+		_, err = ws.Dial(soon, g, "ws://"+address, &ws.Funcs{}, ws.ClientConfig{Dialer: &conn.Dialer{Reconnect: &conn.Reconnect{}}})
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("nobody, again and again: %v", err)
 		}
 
 		_, l, err := ws.Listen(g, "tcp", "127.0.0.1:0", &ws.Funcs{Upgrade: func(r *ws.Request) { r.Refuse(404, "no such room") }}, ws.Config{}, conn.Config{})
