@@ -165,7 +165,7 @@ func (d *Dialer) dial(l *reactor.Loop, network, address string, h Handler, opene
 		return nil, err
 	}
 	if to.isUDP() {
-		return nil, net.UnknownNetworkError(network)
+		return nil, fmt.Errorf("%w: DialPacket is for datagrams", net.UnknownNetworkError(network))
 	}
 	host, err := d.host(l)
 	if err != nil {

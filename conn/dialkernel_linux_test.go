@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -378,6 +379,8 @@ func TestDialCalls(t *testing.T) {
 			var de *conn.DialError
 			if err == nil || errors.As(err, &de) || tc.d.Stats() != (conn.DialerStats{}) {
 				t.Errorf("%s %q: %v, %+v", tc.network, tc.address, err, tc.d.Stats())
+			} else if tc.network == "udp" && !strings.Contains(err.Error(), "DialPacket") {
+				t.Errorf("%v does not say what is for datagrams", err)
 			}
 		}
 		if _, err := (&conn.Dialer{}).DialPacketContext(t.Context(), g.Loop(0), "tcp", "127.0.0.1:1", &conn.PacketFuncs{}); err == nil {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -343,6 +344,8 @@ func TestPortInUse(t *testing.T) {
 		for _, bad := range [][2]string{{"tcp", "127.0.0.1:99999"}, {"udp", "127.0.0.1:0"}, {"tcp", "nonsense"}, {"tcp4", "[::1]:0"}} {
 			if l, err := conn.Listen(g, bad[0], bad[1], echo(), conn.Config{}); err == nil {
 				t.Errorf("%v: listens on %v", bad, l.Addr())
+			} else if bad[0] == "udp" && !strings.Contains(err.Error(), "ListenPacket") {
+				t.Errorf("%v does not say what is for datagrams", err)
 			}
 		}
 	})

@@ -141,6 +141,8 @@ func openSockets(network, address string, n int, cfg Config) (s sockets, err err
 			return err
 		}, func() bool { return nameHeld(address) })
 		s.fds, s.at = []int{fd}, Addr{Net: "unix", Name: address}
+	case "udp", "udp4", "udp6":
+		err = fmt.Errorf("%w: ListenPacket is for datagrams", net.UnknownNetworkError(network))
 	default:
 		err = net.UnknownNetworkError(network)
 	}
