@@ -22,12 +22,12 @@ const (
 // OnClose runs once, in the end. Each loss and each failure is told to
 // [RetryHandler].
 //
-// What is asked for here is final: Close and its kin, Abort, a policy for slow
+// What is asked for here is final: Close and its kin, CloseError among them and so
+// what a codec or a WebSocket refuses of its peer, Abort, a policy for slow
 // peers, a source of SendFrom that fails, a panic of the handler, the end of the
-// group. The peer's end of file is a
-// loss, behind OnEOF, since the peer reads no more of this connection as a rule. A
-// loss while a Pipe or a NetConn is on is final too: what follows would not be the
-// same stream.
+// group. The peer's end of file is a loss, behind OnEOF, since the peer reads no
+// more of this connection as a rule. A loss while a Pipe or a NetConn is on is final
+// too: what follows would not be the same stream.
 //
 // The n-th attempt in a row waits between a half and the whole of Least times
 // 2^(n-1), at most Most, at random, so that the clients of a server that comes back
