@@ -126,6 +126,12 @@ func (r *recvBuffers) ready() int {
 	return min(len(r.starved), r.offered())
 }
 
+// unfed reports whether a starved receive may have its try: those that had theirs may
+// have nothing to receive, and leave the blocks to the others.
+func (r *recvBuffers) unfed() bool {
+	return r.starving && len(r.starved) > 0 && r.offered() > 0
+}
+
 // queue puts a receive on the list of the starved. Those that got nothing since
 // they were on it go first, so that a peer that never stops sending cannot use
 // up every ring before the others have their turn.

@@ -66,13 +66,13 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error)
 		end = e.alarm.now() + d
 	}
 	e.woken, e.rung = false, e.rung && d == 0
-	if e.recv[small].starving || e.recv[bulk].starving {
-		e.refill()
-		e.armStarved()
-	}
 	for {
+		if e.recv[small].starving || e.recv[bulk].starving {
+			e.refill()
+			e.armStarved()
+		}
 		mayBlock := d < 0 || d > 0 && e.ringBy(end)
-		block := mayBlock && !e.prompt && !e.answered() && !e.holdsBlocks()
+		block := mayBlock && !e.prompt && !e.answered() && !e.holdsBlocks() && !e.recv[small].unfed() && !e.recv[bulk].unfed()
 		if block || !e.answered() || e.ring.Pending() > 0 || e.overflow {
 			e.enter(block, -1, noDeadline)
 		} else {

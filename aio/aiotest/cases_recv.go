@@ -3,8 +3,10 @@ package aiotest
 import (
 	"bytes"
 	"syscall"
+	"time"
 
 	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/internal/testutil"
 )
 
 // caseEOF: everything before the FIN comes before the end of file.
@@ -267,6 +269,42 @@ func caseStarvedMany(r *rig) {
 		p.release()
 		if !bytes.Equal(p.in, data) {
 			r.t.Errorf("party %d received bytes that differ", p.tok.Slot)
+		}
+	}
+}
+
+// caseStarvedIdle: one block that comes back serves who has bytes to receive, and does
+// not wait for those who starved before and have none.
+func caseStarvedIdle(r *rig) {
+	hog := r.connect()
+	hog.keep = true
+	hog.feed = r.random(2 * fewBytes)
+	hog.recv()
+	r.until("starvation", func() bool { return hog.starved > 0 })
+	var idle []*party
+	for range 5 {
+		p := r.connect()
+		p.recv()
+		idle = append(idle, p)
+	}
+	r.turns(20)
+	hog.want, hog.feed = false, nil
+	hog.cancel(aio.Recv)
+	r.until("end of a cancelled recv", func() bool { return !hog.armed })
+	r.turns(5)
+	last := idle[len(idle)-1]
+	last.feed = []byte("x")
+	last.pumpFeed()
+	hog.kept[0].Release()
+	hog.kept = hog.kept[1:]
+	hang := time.AfterFunc(testutil.Timeout(patience), r.e.Wake)
+	defer hang.Stop()
+	for wakes := r.e.Stats().Wakes; len(last.in) == 0; {
+		for _, p := range idle {
+			p.pump()
+		}
+		if r.wait(-1); r.e.Stats().Wakes != wakes {
+			r.t.Fatal("a wait sleeps on a block that somebody could use")
 		}
 	}
 }

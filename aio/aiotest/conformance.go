@@ -45,6 +45,7 @@ var conformance = []conformanceCase{
 	{name: "cancel of nothing", run: caseCancelNothing, wide: true},
 	{name: "out of buffers", run: caseOutOfBuffers, few: true, wide: true},
 	{name: "starved among many", run: caseStarvedMany, few: true, wide: true},
+	{name: "starved behind the idle", run: caseStarvedIdle, few: true, wide: true},
 	{name: "fair", run: caseFair, wide: true},
 	{name: "done of length one", run: caseDoneOne, wide: true},
 	{name: "many at once", run: caseMany, wide: true},
