@@ -323,10 +323,11 @@ func (e *Engine) enqueue(s *slot, at uint32) {
 	}
 }
 
-// cancel ends what op names, at once.
+// cancel ends what op names, at once. A token that has passed names nothing.
 func (e *Engine) cancel(op *aio.Op) {
-	s := e.slot(op.Token)
+	s := e.slots.Find(op.Token.Slot)
 	switch {
+	case s == nil || s.gen != op.Token.Gen:
 	case op.Target == aio.Send && s.wait != 0:
 		batch := e.waits[s.wait-1].batch
 		e.freeWait(s)
