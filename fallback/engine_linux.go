@@ -100,6 +100,7 @@ const (
 	hungry                         // Recv was told -ENOBUFS and nothing has come since
 	waiting                        // the slot is in Engine.starved
 	pollOnly                       // fd is in the epoll set for one Poll at a time, not registered
+	local                          // fd is a unix socket
 )
 
 // slot is what the engine knows about the party with that number.
@@ -305,7 +306,10 @@ func (e *Engine) register(s *slot, op *aio.Op, events uint32) unix.Errno {
 	}
 	s.fd = op.FD
 	s.flags |= registered
-	s.flags &^= readable | writable | hangup | pollOnly
+	s.flags &^= readable | writable | hangup | pollOnly | local
+	if domain, err := unix.GetsockoptInt(int(op.FD), unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil && domain == unix.AF_UNIX {
+		s.flags |= local
+	}
 	return 0
 }
 

@@ -7,18 +7,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/buf"
 )
 
 // recv receives from s, one block or more, and returns how many completions there
 // are to tell.
 func (e *Engine) recv(s *slot, at uint32, done []aio.Completion) int {
-	if s.has(recvWide) {
-		return e.recvMany(s, at, done[:min(aio.WideBlocks, len(done))])
-	}
-	once := s.has(recvOnce)
 	pool := e.cfg.Small
 	if s.has(recvBulk) {
 		pool = e.cfg.Pool
+	}
+	switch {
+	case s.has(recvWide):
+		return e.recvMany(s, at, pool, done[:min(aio.WideBlocks, len(done))])
+	case s.has(local):
+		return e.recvMany(s, at, pool, done[:1])
 	}
 	b := pool.Get()
 	if b.IsZero() {
@@ -30,22 +33,18 @@ func (e *Engine) recv(s *slot, at uint32, done []aio.Completion) int {
 		b.Release()
 		return s.recvEnded(at, errno, &done[0])
 	}
-	s.received(once, n == len(room))
-	if !once && s.has(readable) {
-		e.enqueue(s, at)
-	}
 	b.Extend(n)
-	done[0].Set(s.owner(at), aio.Recv, int32(n), once)
+	done[0].Set(s.owner(at), aio.Recv, int32(n), e.received(s, at, n == len(room)))
 	done[0].In = b
 	return 1
 }
 
-// recvMany receives up to len(done) large blocks by one call: less to do for the
-// peer's socket and this one than with a call for each.
-func (e *Engine) recvMany(s *slot, at uint32, done []aio.Completion) (used int) {
+// recvMany receives up to len(done) blocks by one call: less to do for the peer's
+// socket and this one than with a call for each.
+func (e *Engine) recvMany(s *slot, at uint32, pool *buf.Pool, done []aio.Completion) (used int) {
 	room, blocks := 0, 0
 	for ; blocks < len(done); blocks++ {
-		b := e.cfg.Pool.Get()
+		b := pool.Get()
 		if b.IsZero() {
 			break
 		}
@@ -69,29 +68,37 @@ func (e *Engine) recvMany(s *slot, at uint32, done []aio.Completion) (used int) 
 		k := min(left, b.Cap())
 		left -= k
 		b.Extend(k)
-		done[i].Set(s.owner(at), aio.Recv, int32(k), left == 0)
+		done[i].Set(s.owner(at), aio.Recv, int32(k), false)
 		done[i].In = b
 		used++
 	}
 	if n == 0 {
 		return s.recvEnded(at, errno, &done[0])
 	}
-	s.received(true, n == room)
+	// A unix socket stops behind bytes that descriptors came with, which are dropped here.
+	stopped := e.shm.hdr.flags&unix.MSG_CTRUNC != 0
+	done[used-1].Final = e.received(s, at, n == room || stopped)
 	return used
 }
 
-// received notes that bytes came, and whether they took all the room there was.
-func (s *slot) received(once, full bool) {
+// received notes that bytes came, and whether there may be more: they took all the room
+// there was, or something else stopped the receive. It reports whether this was its end.
+func (e *Engine) received(s *slot, at uint32, more bool) (final bool) {
 	s.flags &^= hungry
 	// What was not filled has emptied the socket, and the next byte is an edge. An
 	// end of file that was announced is no further edge, and neither are bytes
 	// behind an urgent one.
-	if !full && !s.has(hangup) {
+	if !more && !s.has(hangup) {
 		s.flags &^= readable
 	}
-	if once {
+	if s.has(recvOnce) {
 		s.flags &^= recvArmed
+		return true
 	}
+	if s.has(readable) {
+		e.enqueue(s, at)
+	}
+	return false
 }
 
 // owner is whose slot s is, the one at this place.

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/penstock-go/penstock/aio"
 	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/internal/testutil"
 )
@@ -71,5 +72,36 @@ func TestUrgentData(t *testing.T) {
 	}
 	if string(got) != before+behind {
 		t.Errorf("received %q, want %q", got, before+behind)
+	}
+}
+
+// TestDescriptorsAmongBytes holds that bytes behind some that a descriptor came with are
+// received although recvmsg(2) stops there.
+func TestDescriptorsAmongBytes(t *testing.T) {
+	for _, flags := range []aio.Flags{0, aio.Once, aio.Bulk, aio.Bulk | aio.Wide} {
+		b := newBench(t, 1, buf.Config{BlockSize: 4096})
+		const with, behind = "with", "behind"
+		if err := unix.Sendmsg(b.far[0], []byte(with), unix.UnixRights(b.far[0]), nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		b.feed(0, []byte(behind))
+		var got []byte
+		armed := false
+		for deadline := time.Now().Add(testutil.Timeout(2 * time.Second)); len(got) < len(with+behind) && time.Now().Before(deadline); {
+			if !armed {
+				armed = true
+				op := b.op(0, aio.Recv)
+				op.Flags = flags
+				b.Submit(&op)
+			}
+			for _, c := range b.wait(10 * time.Millisecond) {
+				got = append(got, c.In.Bytes()...)
+				c.In.Release()
+				armed = !c.Final
+			}
+		}
+		if string(got) != with+behind {
+			t.Errorf("flags %d: received %q, want %q", flags, got, with+behind)
+		}
 	}
 }
