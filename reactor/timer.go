@@ -80,7 +80,7 @@ const ticking = -1
 func (l *Loop) Every(period time.Duration, owner Sink, fn func()) *Timer {
 	period = max(period, time.Millisecond)
 	t := &Timer{loop: l, owner: owner}
-	due := l.Now() + period
+	due := l.after(period)
 	t.fn = func() {
 		if t.when != roundUp(due) { // Reset has moved it.
 			due = time.Duration(t.when) * time.Millisecond
@@ -124,7 +124,13 @@ func (t *Timer) Reset(d time.Duration) {
 
 func (l *Loop) schedule(t *Timer, d time.Duration) {
 	t.loop = l
-	l.arm(t, l.Now()+max(0, d))
+	l.arm(t, l.after(d))
+}
+
+// after returns the time d from now, or the last there is.
+func (l *Loop) after(d time.Duration) time.Duration {
+	const last = math.MaxInt64 - time.Millisecond // which can be rounded up
+	return l.Now() + min(max(0, d), last-l.Now())
 }
 
 // arm puts t into the wheel, due at this time of the loop.

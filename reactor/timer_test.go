@@ -1,6 +1,7 @@
 package reactor
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -77,6 +78,18 @@ func TestTimersOfOneTickKeepTheirOrder(t *testing.T) {
 	if !slices.IsSorted(got) {
 		t.Errorf("order %v", got)
 	}
+}
+
+// TestFarTimers holds that a time beyond all reckoning is far, and not past.
+func TestFarTimers(t *testing.T) {
+	l, _ := handLoop(t)
+	for _, d := range []time.Duration{math.MaxInt64, math.MaxInt64 - 1, math.MaxInt64 - time.Second} {
+		l.AfterFunc(d, nil, func() { t.Errorf("AfterFunc(%v) has run", d) })
+		l.Every(d, nil, func() { t.Errorf("Every(%v) has run", d) })
+	}
+	near := false
+	l.AfterFunc(5*time.Millisecond, nil, func() { near = true })
+	turnUntil(t, l, "a near timer", func() bool { return near })
 }
 
 func TestTimerStopAndReset(t *testing.T) {
