@@ -50,6 +50,16 @@ func (l *timers) push(t *Timer) {
 	l.tail = &t.next
 }
 
+func (l *timers) pushFront(t *Timer) {
+	if l.head == nil {
+		l.push(t)
+		return
+	}
+	t.in, t.next, t.prev = l, l.head, &l.head
+	l.head.prev = &t.next
+	l.head = t
+}
+
 func (l *timers) remove(t *Timer) {
 	*t.prev = t.next
 	if t.next != nil {
@@ -160,21 +170,22 @@ func (w *wheel) add(t *Timer) {
 	if w.armed++; w.armed == 1 {
 		w.due = never // Slots that are marked and empty are nothing to wait for.
 	}
-	w.due = min(w.due, w.place(t, max(t.when, w.now+1)))
+	slot, begin := w.slot(max(t.when, w.now+1))
+	slot.push(t)
+	w.due = min(w.due, begin)
 }
 
-// place puts t into the slot for tick at, on the level that resolves it, and
-// returns when that slot begins.
-func (w *wheel) place(t *Timer, at int64) int64 {
+// slot returns the slot for tick at, on the level that resolves it, marked as used, and
+// when it begins.
+func (w *wheel) slot(at int64) (_ *timers, begin int64) {
 	at = min(at, w.now+wheelReach) // What is farther is dealt out again then.
 	level := 0
 	if d := at - w.now; d >= wheelSlots {
 		level = (bits.Len64(uint64(d)) - 1) / wheelBits
 	}
 	slot := at >> (level * wheelBits) & (wheelSlots - 1)
-	w.slots[level][slot].push(t)
 	w.used[level] |= 1 << slot
-	return at >> (level * wheelBits) << (level * wheelBits)
+	return &w.slots[level][slot], at >> (level * wheelBits) << (level * wheelBits)
 }
 
 func (w *wheel) remove(t *Timer) {
@@ -230,28 +241,36 @@ func (w *wheel) advance(now int64) {
 			break
 		}
 		w.now = at
+		var early *Timer // what is not due yet, the last armed first
 		for level := wheelLevels - 1; level >= 0; level-- {
 			if at&(1<<(level*wheelBits)-1) == 0 {
-				w.deal(level, int(at>>(level*wheelBits)&(wheelSlots-1)))
+				early = w.deal(level, int(at>>(level*wheelBits)&(wheelSlots-1)), early)
 			}
+		}
+		for early != nil {
+			t := early
+			early = t.next
+			slot, _ := w.slot(t.when)
+			slot.pushFront(t) // Who is there already was armed later.
 		}
 	}
 	w.now = max(w.now, now)
 }
 
-// deal empties a slot whose time has come: to expired, or to lower levels.
-func (w *wheel) deal(level, slot int) {
+// deal empties a slot whose time has come: to expired, or in front of early.
+func (w *wheel) deal(level, slot int, early *Timer) *Timer {
 	w.used[level] &^= 1 << slot
 	from := &w.slots[level][slot]
 	t := from.head
-	from.head = nil // Empty first: a timer beyond the reach comes back to this very slot.
+	from.head = nil
 	for t != nil {
 		next := t.next
 		if t.when <= w.now {
 			w.expired.push(t)
 		} else {
-			w.place(t, t.when)
+			t.next, early = early, t
 		}
 		t = next
 	}
+	return early
 }

@@ -80,6 +80,31 @@ func TestTimersOfOneTickKeepTheirOrder(t *testing.T) {
 	}
 }
 
+// TestOrderOfOneTick holds that order for timers that were armed at different times,
+// and so in slots of different width.
+func TestOrderOfOneTick(t *testing.T) {
+	for seed := range uint64(100) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		var w wheel
+		armed := map[*Timer]int{}
+		when := []int64{70, 4096, 5000, 5000 + wheelReach}[seed%4]
+		for now := int64(0); now < when; now += 1 + rng.Int64N(1+(when-now)/4) {
+			w.advance(now)
+			for range rng.IntN(3) {
+				tm := &Timer{when: when}
+				w.add(tm)
+				armed[tm] = len(armed)
+			}
+		}
+		w.advance(when)
+		for i := range len(armed) {
+			if tm := w.pop(); tm == nil || armed[tm] != i {
+				t.Fatalf("seed %d: timer %d of %d, due at %d, ran as number %d", seed, armed[tm], len(armed), when, i)
+			}
+		}
+	}
+}
+
 // TestFarTimers holds that a time beyond all reckoning is far, and not past.
 func TestFarTimers(t *testing.T) {
 	l, _ := handLoop(t)
