@@ -1,6 +1,7 @@
 package fallback
 
 import (
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,7 +43,8 @@ func (a *alarm) ringWithin(d time.Duration) bool {
 	if a.fd < 0 {
 		return false
 	}
-	at := time.Since(a.began) + d
+	now := time.Since(a.began)
+	at := now + min(d, math.MaxInt64-now)
 	if a.set && a.at <= at {
 		return true
 	}

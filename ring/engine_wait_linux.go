@@ -3,6 +3,7 @@
 package ring
 
 import (
+	"math"
 	"time"
 
 	"github.com/penstock-go/penstock/aio"
@@ -63,7 +64,8 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error)
 	}
 	var end time.Duration
 	if d > 0 {
-		end = e.alarm.now() + d
+		now := e.alarm.now()
+		end = now + min(d, math.MaxInt64-now)
 	}
 	e.woken, e.rung = false, e.rung && d == 0
 	for {

@@ -1,6 +1,7 @@
 package aiotest
 
 import (
+	"math"
 	"sync"
 	"syscall"
 	"time"
@@ -82,7 +83,7 @@ func caseManyWakes(r *rig) {
 func caseWaitEnds(r *rig) {
 	fake := r.e.Caps().Engine == "fake" // Its waits take no time.
 	const ms = time.Millisecond
-	for _, d := range []time.Duration{30 * ms, time.Hour, 5 * ms, 12 * ms, ms / 2, 12 * ms, time.Hour, 3 * ms, 3 * ms} {
+	for _, d := range []time.Duration{30 * ms, math.MaxInt64, 7 * ms, time.Hour, 5 * ms, 12 * ms, ms / 2, 12 * ms, time.Hour, 3 * ms, 3 * ms} {
 		woken := d > time.Second
 		if woken {
 			r.e.Wake()
