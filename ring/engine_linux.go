@@ -118,7 +118,7 @@ func (e *Engine) open(cfg EngineConfig) (err error) {
 		if lacks := engineNeeds &^ e.ring.have; lacks != 0 {
 			return missing(lacks)
 		}
-		if err = e.recv[small].open(e.ring, small, cfg.Small, smallFirst, cfg); err == nil {
+		if err = e.recv[small].open(e.ring, small, cfg.Small, smallFirst, cfg); err == nil && cfg.Small != cfg.Pool {
 			err = e.recv[bulk].open(e.ring, bulk, cfg.Pool, bulkFirst, cfg)
 		}
 		// The ring itself may have used up the locked memory: a smaller one

@@ -175,12 +175,21 @@ func (e *Engine) submitRecv(op *aio.Op) {
 	r := &e.recv[small]
 	once := op.Flags&(aio.Bulk|aio.Once) != 0
 	if op.Flags&aio.Bulk != 0 {
-		r = &e.recv[bulk]
+		r = e.large()
 		if op.Flags&aio.Wide != 0 && !r.starving && e.submitWide(op) {
 			return
 		}
 	}
 	e.awaitRecv(op.Token, op.FD, r, once)
+}
+
+// large returns the blocks for receives with aio.Bulk. Blocks of one pool are all in one
+// group: what waits in the kernel for receives of one kind is lost to the other.
+func (e *Engine) large() *recvBuffers {
+	if e.recv[bulk].ring == nil {
+		return &e.recv[small]
+	}
+	return &e.recv[bulk]
 }
 
 // awaitRecv arms a receive that waits for bytes, and before that for blocks.

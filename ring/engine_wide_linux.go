@@ -207,7 +207,7 @@ func (e *Engine) wideOn() {
 		case empty && e.pollWide(i), !empty && r.found && e.recvWide(i):
 		default:
 			e.wide.put(i)
-			e.awaitRecv(r.token, r.fd, &e.recv[bulk], true)
+			e.awaitRecv(r.token, r.fd, e.large(), true)
 		}
 	}
 	e.wide.next = e.wide.next[:0]

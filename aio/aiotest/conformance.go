@@ -70,6 +70,8 @@ var conformance = []conformanceCase{
 	{name: "poll of other descriptors", run: casePollOthers},
 	{name: "poll of a connect", run: casePollConnect},
 	{name: "close of the engine under polls", run: casePollClose},
+	{name: "script", run: caseScript},
+	{name: "script with few blocks", run: caseScript, few: true},
 }
 
 // TestEngine runs the conformance suite. It calls open for every case, on a

@@ -263,7 +263,7 @@ func (p *party) completeSend(c *aio.Completion) {
 		} else {
 			p.full = int(c.Res) < p.lentSize[c.Batch]
 			p.sent += int(c.Res)
-			p.out = p.out[c.Res:]
+			p.out = p.out[min(len(p.out), int(c.Res)):] // finish has dropped them all
 		}
 		p.lentSize[c.Batch] = -1
 	}
