@@ -218,6 +218,36 @@ func TestOverflowOfFailedSends(t *testing.T) {
 	}
 }
 
+// What is submitted while answers are fetched from an overflow is decided with them: a
+// wait that slept on it would sleep for ever.
+func TestOverflowDecidesAll(t *testing.T) {
+	l := newLoop(t, buf.Config{}, ring.EngineConfig{Entries: 8, CQEntries: 8})
+	full, _ := socketPair(t)
+	fill(t, full)
+	for range l.Ring().CQEntries() {
+		l.Ring().SQE().PrepNop()
+		_, err := l.Ring().Enter(0, 0)
+		must(t, err)
+	}
+	l.send(1, full, 1, aio.Prompt, random(t, 10))
+	_, err := l.Ring().Enter(0, 0)
+	must(t, err)
+	open, _ := socketPair(t)
+	l.send(2, open, 1, aio.Prompt, random(t, 10))
+	if !l.Ring().Overflowed() || l.Ring().Pending() != 1 {
+		t.Fatal("the queue has not overflowed beside a send that waits")
+	}
+	l.Settle()
+	hung := time.AfterFunc(testutil.Timeout(patience), l.Wake)
+	var told []aio.Completion
+	for len(told) < 2 && l.Stats().Wakes == 0 {
+		told = append(told, l.wait(-1)...)
+	}
+	if !hung.Stop() || len(told) != 2 || told[0].Res != 0 || told[1].Res != 10 {
+		t.Errorf("told %+v", told)
+	}
+}
+
 func TestOverflowOfReceives(t *testing.T) {
 	const n = 300
 	l := newLoop(t, buf.Config{BlockSize: 4096}, ring.EngineConfig{Entries: 8, CQEntries: 16})

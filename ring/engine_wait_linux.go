@@ -138,7 +138,7 @@ func (e *Engine) enter(block bool, d time.Duration, deadline time.Time) {
 // are fetched before silence is taken for success.
 func (e *Engine) settle() {
 	consumed := e.ring.sq.consumed()
-	for e.ring.Overflowed() {
+	for ; e.ring.Overflowed(); consumed = e.ring.sq.consumed() {
 		if !e.overflow {
 			e.overflow = true
 			e.stats.Overflows++
@@ -147,9 +147,11 @@ func (e *Engine) settle() {
 			break
 		}
 		e.spill()
-		if _, err := e.ring.enterUntil(0, 0, noDeadline); err != nil {
+		n, err := e.ring.enterUntil(0, 0, noDeadline)
+		e.stats.Submitted += uint64(n)
+		if err != nil { // Silence says nothing now.
 			e.err = err
-			break
+			return
 		}
 	}
 	e.overflow = e.overflow && e.ring.Overflowed()
@@ -244,6 +246,9 @@ answers:
 	}
 	if len(e.wide.next) > 0 {
 		e.wideOn()
+	}
+	if !e.wake.armed {
+		e.armWake()
 	}
 	return n + m
 }

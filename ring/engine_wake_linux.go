@@ -14,9 +14,10 @@ import (
 // waker is an eventfd under a multishot poll. Each write wakes the poll, so
 // nobody has to read it, and a wait costs no further entry.
 type waker struct {
-	mu  sync.Mutex
-	fd  int // -1 once it is closed: the number may be somebody else's by then
-	one uint64
+	mu    sync.Mutex
+	fd    int // -1 once it is closed: the number may be somebody else's by then
+	one   uint64
+	armed bool // the poll is with the kernel, as the loop knows it
 }
 
 func (w *waker) open() error {
@@ -56,6 +57,7 @@ func (e *Engine) armWake() {
 	s.PrepPollAddMultishot(int32(e.wake.fd), unix.POLLIN)
 	s.UserData = aio.Token{}.Pack(kindWake, 0)
 	e.inflight++
+	e.wake.armed = true
 }
 
 func (e *Engine) completeWake(c *CQE) {
@@ -63,7 +65,5 @@ func (e *Engine) completeWake(c *CQE) {
 		e.woken = true
 		e.stats.Wakes++
 	}
-	if !c.More() {
-		e.armWake()
-	}
+	e.wake.armed = c.More()
 }

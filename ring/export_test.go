@@ -5,6 +5,13 @@ package ring
 // Ring returns the ring under the engine.
 func (e *Engine) Ring() *Ring { return e.ring }
 
+// Settle decides the sends that were submitted, as behind an enter of which the kernel
+// has left nothing.
+func (e *Engine) Settle() {
+	e.settle()
+	e.prompt = false
+}
+
 // OfferedBuffers returns how many blocks the kernel has.
 func (e *Engine) OfferedBuffers() int { return e.recv[small].offered() }
 
