@@ -261,12 +261,12 @@ const lingerBytes = 64 << 10
 func (c *Conn) deadline() {
 	f, cfg, now := c.final, &c.host.cfg, c.loop.Now()
 	if !c.flushed() {
-		at := f.began + cfg.CloseTimeout
+		at := later(f.began, cfg.CloseTimeout)
 		if c.eof || f.patient { // The peer waits for its answer: it has time as long as it reads.
 			if acked := c.acked(); acked > f.acked {
 				f.acked, f.progress = acked, now
 			}
-			at = max(at, f.progress+cfg.CloseTimeout)
+			at = max(at, later(f.progress, cfg.CloseTimeout))
 		}
 		if now < at {
 			c.within(at - now)
@@ -286,7 +286,7 @@ func (c *Conn) deadline() {
 	// To close with bytes on the way could turn them into a reset, should the
 	// peer send something more.
 	n := unacked(int(c.fd))
-	switch left := f.began + cfg.CloseTimeout - now; {
+	switch left := later(f.began, cfg.CloseTimeout) - now; {
 	case n > 0 && left > 0:
 		c.within(min(left, cfg.Linger))
 		return

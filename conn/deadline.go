@@ -2,6 +2,7 @@ package conn
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/penstock-go/penstock/aio"
@@ -146,24 +147,29 @@ func (c *Conn) windFor(at time.Duration) {
 	}
 }
 
+// never is a time that does not come.
+const never = math.MaxInt64
+
+// later returns the time d behind t, never if there is none.
+func later(t, d time.Duration) time.Duration { return t + min(d, never-t) }
+
 // due is when each deadline runs out. One that does not count now is never.
 func (k *clock) due(c *Conn) (handshake, read, write, idle time.Duration) {
-	const never = 1<<63 - 1
 	handshake, read, write, idle = never, never, never, never
 	if c.offline {
 		return handshake, read, write, idle
 	}
 	if k.Handshake > 0 && !k.established {
-		handshake = k.opened + k.Handshake
+		handshake = later(k.opened, k.Handshake)
 	}
 	if k.Read > 0 && c.paused&^bySplice == 0 && !c.eof {
-		read = max(k.in, k.reading) + k.Read
+		read = later(max(k.in, k.reading), k.Read)
 	}
 	if k.Write > 0 && k.stuck && c.owes() {
-		write = k.writing + k.Write
+		write = later(k.writing, k.Write)
 	}
 	if k.Idle > 0 && c.paused&byWork == 0 {
-		idle = max(k.in, k.out) + k.Idle
+		idle = later(max(k.in, k.out), k.Idle)
 	}
 	return handshake, read, write, idle
 }
@@ -171,7 +177,7 @@ func (k *clock) due(c *Conn) (handshake, read, write, idle time.Duration) {
 func (k *clock) first(c *Conn) (at time.Duration, any bool) {
 	handshake, read, write, idle := k.due(c)
 	at = min(handshake, read, write, idle)
-	return at, at < 1<<63-1
+	return at, at < never
 }
 
 // tick looks which deadlines have run out.
@@ -256,7 +262,7 @@ func (k *clock) took(c *Conn, n int) {
 	if !k.stuck {
 		k.stuck = true
 		if k.Write > 0 {
-			c.windFor(now + k.Write)
+			c.windFor(later(now, k.Write))
 		}
 	}
 }
@@ -296,7 +302,7 @@ func (k *clock) look(c *Conn) {
 		c.wind()
 	}
 	if k.reading = now; k.Read > 0 {
-		c.windFor(now + k.Read)
+		c.windFor(later(now, k.Read))
 	}
 }
 

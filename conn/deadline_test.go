@@ -2,6 +2,7 @@ package conn_test
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +189,24 @@ func TestSetDeadlines(t *testing.T) {
 		if _, err := bad.Check(); err == nil {
 			t.Errorf("%+v is taken", bad)
 		}
+	}
+}
+
+// TestEndlessDeadlines has deadlines that stand for ever beside one that does not.
+func TestEndlessDeadlines(t *testing.T) {
+	const never = math.MaxInt64
+	for reason, d := range map[conn.Reason]conn.Deadlines{
+		conn.IdleTimeout:      {Idle: 50 * ms, Read: never, Write: never, Handshake: never},
+		conn.ReadTimeout:      {Idle: never, Read: 50 * ms, Write: never, Handshake: never},
+		conn.WriteTimeout:     {Idle: never, Read: never, Write: 50 * ms, Handshake: never},
+		conn.HandshakeTimeout: {Idle: never, Read: never, Write: never, Handshake: 50 * ms},
+	} {
+		r := newRig(t, 1000, conn.Config{CloseTimeout: never, Linger: never}, nil)
+		r.stuff()
+		_ = r.write(500)
+		r.until(r.Now + 100*ms)
+		_ = r.c.SetDeadlines(d)
+		r.wantEnd(reason, r.Now+50*ms)
 	}
 }
 
