@@ -180,9 +180,7 @@ func (a *acceptor) accept(fd int) {
 
 func (a *acceptor) serve(fd int) {
 	a.accepted.Add(1)
-	if c := a.host.open(fd); a.loop.Stopping() {
-		c.Stop(a.loop, a.loop.Forced())
-	}
+	a.host.open(fd, nil, nil)
 }
 
 // refused looks at why an accept failed. The connection that could not be

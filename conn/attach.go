@@ -88,9 +88,7 @@ func AttachFD(on reactor.Remote, fd int, h Handler, cfg Config, heard []byte) er
 	taken := on.Post(func(l *reactor.Loop) {
 		host := newHost(l, cfg, newHooks(h))
 		host.unix = isUnix(fd)
-		if c := host.openWith(fd, heard, nil); l.Stopping() {
-			c.Stop(l, l.Forced())
-		}
+		host.open(fd, heard, nil)
 	})
 	if !taken {
 		return reactor.ErrEnded

@@ -114,10 +114,7 @@ func (a *Attacher) put(fd int, heard []byte, user any) error {
 	heard = slices.Clone(heard)
 	p := &a.places[(a.next.Add(1)-1)%uint32(len(a.places))]
 	taken := p.remote.Post(func(l *reactor.Loop) {
-		host := a.host(p, l, isUnix(fd))
-		if c := host.openWith(fd, heard, user); l.Stopping() {
-			c.Stop(l, l.Forced())
-		}
+		a.host(p, l, isUnix(fd)).open(fd, heard, user)
 	})
 	if !taken {
 		return reactor.ErrEnded

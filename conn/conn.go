@@ -156,17 +156,12 @@ func newHost(l *reactor.Loop, cfg Config, k *hooks) *host {
 func New(l *reactor.Loop, fd int, h Handler, cfg Config) *Conn {
 	host := newHost(l, cfg, newHooks(h))
 	host.unix = isUnix(fd)
-	c := host.open(fd)
-	if l.Stopping() {
-		c.Stop(l, l.Forced())
-	}
-	return c
+	return host.open(fd, nil, nil)
 }
 
-func (h *host) open(fd int) *Conn { return h.openWith(fd, nil, nil) }
-
-// openWith opens a connection that has a User, and whose first input is heard.
-func (h *host) openWith(fd int, heard []byte, user any) *Conn {
+// open opens a connection that has a User, and whose first input is heard. On a loop
+// that has been asked to end it is then asked too.
+func (h *host) open(fd int, heard []byte, user any) *Conn {
 	c := &Conn{user: user, loop: h.loop, host: h, hooks: h.hooks, fd: int32(fd), id: h.loop.NextID(), unix: h.unix}
 	c.token = h.loop.Attach(c)
 	if h.count != nil {
@@ -178,6 +173,9 @@ func (h *host) openWith(fd int, heard []byte, user any) *Conn {
 	c.startClock()
 	c.hooks.handler.OnOpen(c)
 	h.loop.As(was) // Of who panicked inside nobody comes here.
+	if h.loop.Stopping() {
+		c.Stop(h.loop, h.loop.Forced())
+	}
 	return c
 }
 

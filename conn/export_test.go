@@ -63,7 +63,7 @@ func NewBeside(c *Conn, fd int, h Handler) *Conn {
 	was := host.hooks
 	host.hooks = newHooks(h)
 	defer func() { host.hooks = was }()
-	return host.open(fd)
+	return host.open(fd, nil, nil)
 }
 
 // Common returns how many connections have what c sends in common, itself included: 0
@@ -79,7 +79,7 @@ func Common(c *Conn) int {
 var RecordBytes = int(reflect.TypeFor[Conn]().Size())
 
 // Another opens a connection as an acceptor does, on the place on the loop that c has.
-func Another(c *Conn, fd int) *Conn { return c.host.open(fd) }
+func Another(c *Conn, fd int) *Conn { return c.host.open(fd, nil, nil) }
 
 // CountQueue has what the queue of c meets counted from now on, as a listener has that
 // of all its connections, and returns the count.

@@ -99,7 +99,7 @@ func TestUnixReceivesOnce(t *testing.T) {
 	h := newHost(loop, cfg, newHooks(&Funcs{Close: func(*Conn, error) { ended = true }}))
 	h.unix = true
 	fd, peer := fake.Open()
-	h.open(int(fd))
+	h.open(int(fd), nil, nil)
 	turns := func(n int) {
 		for range n {
 			if err := loop.Turn(0); err != nil {
