@@ -92,7 +92,6 @@ func Listen(g *reactor.Group, network, address string, h Handler, cfg Config) (*
 			a.fd = s.fds[i]
 			l.listening.Add(1)
 		}
-		a.op.FD = int32(a.fd)
 		l.acceptors = append(l.acceptors, a)
 	}
 	for i := len(l.acceptors) - 1; i >= 0; i-- { // Loop 0 last: it may hand connections to the others.

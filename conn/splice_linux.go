@@ -27,8 +27,7 @@ const (
 // connection is not read meanwhile.
 type splicer struct {
 	e     *pipeEnd
-	s     *stream
-	r, w  int // the kernel's pipe; s.held bytes are in it
+	r, w  int // the kernel's pipe; stream.held bytes are in it
 	few   int // small moves in a row
 	leave bool
 	idle  *reactor.Timer
@@ -54,9 +53,8 @@ func (e *pipeEnd) bulky(n int) {
 	h.splicers++
 	c.hold(bySplice)
 	p := &splicer{e: e, r: fds[0], w: fds[1]}
-	p.s = &stream{from: p, left: -1}
 	e.splicer = p
-	e.far.c.queueStream(p.s)
+	e.far.c.queueStream(&stream{from: p, left: -1})
 }
 
 // more implements source, on the far connection.
@@ -94,7 +92,7 @@ func (p *splicer) more(far *Conn, s *stream) bool {
 // touches the far connection once there are some.
 func (p *splicer) fill(far *Conn, s *stream) bool {
 	c := p.e.c
-	if p.over(far, s) {
+	if p.over(far) {
 		s.ended = true
 		return false
 	}
@@ -129,7 +127,7 @@ func (p *splicer) fill(far *Conn, s *stream) bool {
 
 // over reports whether there is a reason to go on by blocks: little comes, the
 // source is not to be read, or somebody else has something for the sink.
-func (p *splicer) over(far *Conn, s *stream) bool {
+func (p *splicer) over(far *Conn) bool {
 	c := p.e.c
 	return p.leave || p.few >= spliceFew || !p.e.installed || c.hasParked() || c.paused != bySplice || c.state >= closing || c.offline ||
 		far.state != open || far.Pending() > 0 || len(far.out.streams) > 1
