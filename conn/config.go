@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -146,24 +147,12 @@ func (c *Config) deadlines() Deadlines {
 // Check returns c with its defaults filled in, or an error that names the
 // field that contradicts another. It never changes what was set.
 func (c Config) Check() (Config, error) {
-	if c.HighWater == 0 {
-		c.HighWater = DefaultHighWater
-	}
-	if c.Limit == 0 {
-		c.Limit = c.HighWater
-	}
-	if c.CloseTimeout == 0 {
-		c.CloseTimeout = DefaultCloseTimeout
-	}
-	if c.Linger == 0 {
-		c.Linger = DefaultLinger
-	}
-	if c.ReadAhead == 0 {
-		c.ReadAhead = DefaultReadAhead
-	}
-	if c.Backlog == 0 {
-		c.Backlog = DefaultBacklog
-	}
+	c.HighWater = cmp.Or(c.HighWater, DefaultHighWater)
+	c.Limit = cmp.Or(c.Limit, c.HighWater)
+	c.CloseTimeout = cmp.Or(c.CloseTimeout, DefaultCloseTimeout)
+	c.Linger = cmp.Or(c.Linger, DefaultLinger)
+	c.ReadAhead = cmp.Or(c.ReadAhead, DefaultReadAhead)
+	c.Backlog = cmp.Or(c.Backlog, DefaultBacklog)
 	for _, f := range []struct {
 		name  string
 		value int64

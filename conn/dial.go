@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -189,18 +190,10 @@ func (d *Dialer) dial(l *reactor.Loop, network, address string, h Handler, opene
 	return c, nil
 }
 
-func (d *Dialer) timeout() time.Duration {
-	if d.Timeout == 0 {
-		return DefaultDialTimeout
-	}
-	return d.Timeout
-}
+func (d *Dialer) timeout() time.Duration { return cmp.Or(d.Timeout, DefaultDialTimeout) }
 
 func (d *Dialer) delay() time.Duration {
-	if d.FallbackDelay == 0 {
-		return DefaultFallbackDelay
-	}
-	return max(d.FallbackDelay, leastFallbackDelay)
+	return max(cmp.Or(d.FallbackDelay, DefaultFallbackDelay), leastFallbackDelay)
 }
 
 // host returns the place on loop l of the connections of d. It lasts as long as

@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"time"
@@ -177,18 +178,10 @@ type PacketConfig struct {
 // Check returns c with its defaults filled in, or an error that names the field
 // that contradicts another.
 func (c PacketConfig) Check() (PacketConfig, error) {
-	if c.HighWater == 0 {
-		c.HighWater = DefaultHighWater
-	}
-	if c.Limit == 0 {
-		c.Limit = c.HighWater
-	}
-	if c.CloseTimeout == 0 {
-		c.CloseTimeout = DefaultCloseTimeout
-	}
-	if c.MaxPacket == 0 {
-		c.MaxPacket = packetRoom
-	}
+	c.HighWater = cmp.Or(c.HighWater, DefaultHighWater)
+	c.Limit = cmp.Or(c.Limit, c.HighWater)
+	c.CloseTimeout = cmp.Or(c.CloseTimeout, DefaultCloseTimeout)
+	c.MaxPacket = cmp.Or(c.MaxPacket, packetRoom)
 	if c.MaxPacket < 0 || c.MaxPacket > packetRoom {
 		return c, fmt.Errorf("conn: MaxPacket of %d bytes is not from 1 to %d", c.MaxPacket, packetRoom)
 	}

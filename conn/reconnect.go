@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"time"
@@ -61,13 +62,8 @@ func (r *Reconnect) check() error {
 
 // wait returns how long the n-th attempt in a row waits.
 func (r *Reconnect) wait(n int, jitter func(int64) int64) time.Duration {
-	least, most := r.Least, r.Most
-	if least == 0 {
-		least = DefaultRetryLeast
-	}
-	if most == 0 {
-		most = max(DefaultRetryMost, least)
-	}
+	least := cmp.Or(r.Least, DefaultRetryLeast)
+	most := cmp.Or(r.Most, max(DefaultRetryMost, least))
 	d := least
 	for ; n > 1 && d < most; n-- {
 		d *= 2

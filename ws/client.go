@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -76,10 +77,7 @@ func NewClient(address string, h Handler, cfg ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Client{ep: ep, dialer: cfg.Dialer, network: cfg.Network, address: cfg.Address}
-	if k.network == "" {
-		k.network = "tcp"
-	}
+	k := &Client{ep: ep, dialer: cfg.Dialer, network: cmp.Or(cfg.Network, "tcp"), address: cfg.Address}
 	if k.address == "" {
 		k.address = u.Host
 		if u.Port() == "" {
@@ -100,10 +98,7 @@ func NewClient(address string, h Handler, cfg ClientConfig) (*Client, error) {
 
 // head returns the head of a request, but for the key and the empty line.
 func (cfg *ClientConfig) head(u *url.URL, checked *Config) ([]byte, error) {
-	host := hostOf(u)
-	if cfg.Host != "" {
-		host = cfg.Host
-	}
+	host := cmp.Or(cfg.Host, hostOf(u))
 	if !isHost([]byte(host)) {
 		return nil, fmt.Errorf("ws: host %q cannot be asked for", host)
 	}

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,12 +57,12 @@ type Config struct {
 // Check returns c with its defaults filled in, or an error that names what is
 // wrong. It never changes what was set.
 func (c Config) Check() (Config, error) {
-	setDefault(&c.MaxMessage, DefaultMaxMessage)
-	setDefault(&c.MaxHead, DefaultMaxHead)
-	setDefault(&c.MaxHeaders, DefaultMaxHeaders)
-	setDefault(&c.HandshakeTimeout, DefaultHandshakeTimeout)
-	setDefault(&c.CloseTimeout, DefaultCloseTimeout)
-	setDefault(&c.PongWithin, DefaultPongWithin)
+	c.MaxMessage = cmp.Or(c.MaxMessage, DefaultMaxMessage)
+	c.MaxHead = cmp.Or(c.MaxHead, DefaultMaxHead)
+	c.MaxHeaders = cmp.Or(c.MaxHeaders, DefaultMaxHeaders)
+	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, DefaultHandshakeTimeout)
+	c.CloseTimeout = cmp.Or(c.CloseTimeout, DefaultCloseTimeout)
+	c.PongWithin = cmp.Or(c.PongWithin, DefaultPongWithin)
 	for _, f := range []struct {
 		name  string
 		value int64
@@ -102,9 +103,3 @@ func (c Config) Check() (Config, error) {
 
 // maxHeadMost is what MaxHead may be.
 const maxHeadMost = 64 << 10
-
-func setDefault[T int | time.Duration](v *T, d T) {
-	if *v == 0 {
-		*v = d
-	}
-}

@@ -1,6 +1,9 @@
 package ws
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // Deflate has messages compressed (RFC 7692). The zero value works: no context
 // takeover, so that a connection costs no memory between its messages.
@@ -45,21 +48,11 @@ const (
 
 // check returns d with its defaults filled in.
 func (d Deflate) check() (Deflate, error) {
-	if d.Level == 0 {
-		d.Level = DefaultLevel
-	}
-	if d.Threshold == 0 {
-		d.Threshold = DefaultThreshold
-	}
-	if d.SendBits == 0 {
-		d.SendBits = DefaultBits
-	}
-	if d.RecvBits == 0 {
-		d.RecvBits = DefaultBits
-	}
-	if d.MaxRatio == 0 {
-		d.MaxRatio = DefaultMaxRatio
-	}
+	d.Level = cmp.Or(d.Level, DefaultLevel)
+	d.Threshold = cmp.Or(d.Threshold, DefaultThreshold)
+	d.SendBits = cmp.Or(d.SendBits, DefaultBits)
+	d.RecvBits = cmp.Or(d.RecvBits, DefaultBits)
+	d.MaxRatio = cmp.Or(d.MaxRatio, DefaultMaxRatio)
 	switch {
 	case d.Level < 1 || d.Level > 9:
 		return d, fmt.Errorf("ws: Deflate.Level %d is not from 1 to 9", d.Level)

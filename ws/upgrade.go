@@ -3,6 +3,7 @@ package ws
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -110,12 +111,7 @@ func rebuild(r *http.Request) (head []byte, status int, err error) {
 	}
 	p := append(append([]byte("GET "), r.RequestURI...), " HTTP/1.1\r\n"...)
 	p = appendField(p, "Host", r.Host)
-	names := make([]string, 0, len(r.Header))
-	for name := range r.Header {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 		for _, value := range r.Header[name] {
 			if !isToken(name) || !isText(value) {
 				return nil, http.StatusBadRequest, errValue
