@@ -31,7 +31,7 @@ const (
 func (g *fromFile) more(c *Conn, s *stream) bool {
 	left := s.left
 	if g.end >= 0 {
-		left = s.atMost(g.end - g.at)
+		left = atMost(s.left, g.end-g.at)
 		if left <= 0 { // Below: a section that stands behind its end.
 			c.atEnd(s, io.EOF)
 			return true
@@ -47,14 +47,6 @@ func (g *fromFile) more(c *Conn, s *stream) bool {
 	return g.copy(c, s, left)
 }
 
-// atMost returns the smaller one of what is left of s and n.
-func (s *stream) atMost(n int64) int64 {
-	if s.left >= 0 {
-		return min(s.left, n)
-	}
-	return n
-}
-
 // copy reads a block of the file into the queue.
 func (g *fromFile) copy(c *Conn, s *stream, left int64) bool {
 	b := c.streamBlock(left)
@@ -64,10 +56,7 @@ func (g *fromFile) copy(c *Conn, s *stream, left int64) bool {
 	}
 	defer b.Release()
 	p := b.Room()
-	if left >= 0 {
-		p = p[:min(left, int64(len(p)))]
-	}
-	n, err := g.f.ReadAt(p, g.at)
+	n, err := g.f.ReadAt(p[:atMost(left, int64(len(p)))], g.at)
 	if n > 0 {
 		b.Extend(n)
 		g.at += int64(n)
@@ -81,10 +70,7 @@ func (g *fromFile) copy(c *Conn, s *stream, left int64) bool {
 
 // direct has the kernel send the file itself.
 func (g *fromFile) direct(c *Conn, s *stream, left int64) bool {
-	want := int64(fileTurn)
-	if left >= 0 {
-		want = min(left, want)
-	}
+	want := atMost(left, fileTurn)
 	n, err := g.send.sendfile(int(c.fd), g.f, g.at, int(want))
 	if n > 0 {
 		g.at += int64(n)
@@ -99,7 +85,7 @@ func (g *fromFile) direct(c *Conn, s *stream, left int64) bool {
 	case err == nil && !s.ended:
 		c.loop.Defer(c.touch)
 		return false
-	case ofSocket(err):
+	case reasonOf(err) == PeerReset:
 		var errno syscall.Errno
 		errors.As(err, &errno)
 		c.fail("sendfile", -int(errno))

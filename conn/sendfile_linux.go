@@ -1,7 +1,6 @@
 package conn
 
 import (
-	"errors"
 	"os"
 	"syscall"
 
@@ -43,12 +42,6 @@ func (s *fileSender) sendfile(out int, f *os.File, at int64, want int) (n int, e
 		return 0, err
 	}
 	return max(0, s.n), s.err
-}
-
-// ofSocket reports whether err is the failure of a connection.
-func ofSocket(err error) bool {
-	var errno syscall.Errno
-	return errors.As(err, &errno) && reasonOf(errno) == PeerReset
 }
 
 // socketError returns how a socket has failed (SO_ERROR), 0 if it has not. Who

@@ -14,6 +14,4 @@ func (*fileSender) sendfile(int, *os.File, int64, int) (int, error) {
 	return 0, errors.ErrUnsupported
 }
 
-func ofSocket(error) bool { return false }
-
 func socketError(int) syscall.Errno { return syscall.ECONNRESET }

@@ -37,13 +37,12 @@ func IsInline(r io.Reader) bool {
 
 // sourceOf returns how to read r. An error is one that reading will meet.
 func (c *Conn) sourceOf(r io.Reader) (source, error) {
+	if IsInline(r) {
+		return &looped{r}, nil
+	}
 	switch r := r.(type) {
-	case *inline:
-		return &looped{r: r.Reader}, nil
-	case *bytes.Reader, *bytes.Buffer, *strings.Reader:
-		return &looped{r: r}, nil
 	case *os.File:
-		if fi, err := r.Stat(); err == nil && fi.Mode().IsRegular() {
+		if isRegular(r) {
 			at, err := r.Seek(0, io.SeekCurrent)
 			return &fromFile{f: r, at: at, end: -1}, err
 		}
@@ -52,14 +51,19 @@ func (c *Conn) sourceOf(r io.Reader) (source, error) {
 		outer, from, n := r.Outer()
 		switch outer := outer.(type) {
 		case *os.File:
-			if fi, err := outer.Stat(); err == nil && fi.Mode().IsRegular() {
+			if isRegular(outer) {
 				return &fromFile{f: outer, at: from + at, end: from + n}, err
 			}
 		case *bytes.Reader, *strings.Reader:
-			return &looped{r: r}, err
+			return &looped{r}, err
 		}
 	}
 	return newReading(c, r), nil
+}
+
+func isRegular(f *os.File) bool {
+	fi, err := f.Stat()
+	return err == nil && fi.Mode().IsRegular()
 }
 
 // looped is a reader that is read on the loop.
@@ -72,7 +76,8 @@ func (l *looped) more(c *Conn, s *stream) bool {
 		return false
 	}
 	defer b.Release() // Also when Read panics.
-	n, err := readOnce(l.r, b.Room()[:s.most(len(b.Room()))])
+	p := b.Room()
+	n, err := readOnce(l.r, p[:atMost(s.left, int64(len(p)))])
 	if n > 0 {
 		b.Extend(n)
 		c.readAhead(s, entry{block: b.Take()})
@@ -141,10 +146,9 @@ func (g *reading) more(c *Conn, s *stream) bool {
 	if g.free == nil {
 		g.free = make(chan []byte, readBlocks)
 		for left := s.left; len(g.free) < readBlocks && left != 0; {
-			n := readBlock
+			n := atMost(left, readBlock)
 			if left > 0 {
-				n = int(min(left, readBlock))
-				left -= int64(n)
+				left -= n
 			}
 			g.free <- make([]byte, n)
 		}
@@ -205,18 +209,12 @@ func (g *reading) run(left int64) {
 		if g.isEnded() {
 			break // done has been told, and r is its owner's again.
 		}
-		k := chunk{block: block}
-		n := len(block)
-		if left >= 0 {
-			n = int(min(left, int64(n)))
-		}
-		n, k.err = readOnce(g.r, block[:n])
-		k.p = block[:n]
+		n, err := readOnce(g.r, block[:atMost(left, int64(len(block)))])
 		if left >= 0 {
 			left -= int64(n)
 		}
-		ended = k.err != nil || left == 0
-		if g.put(k); ended {
+		ended = err != nil || left == 0
+		if g.put(chunk{block: block, p: block[:n], err: err}); ended {
 			return
 		}
 	}

@@ -218,12 +218,12 @@ func (s *stream) count(n int) {
 	}
 }
 
-// most returns how many bytes at the most are to be read into room bytes.
-func (s *stream) most(room int) int {
-	if s.left >= 0 {
-		return int(min(s.left, int64(room)))
+// atMost returns n, or left where that is less and not below 0: no bound.
+func atMost(left, n int64) int64 {
+	if left >= 0 {
+		return min(left, n)
 	}
-	return room
+	return n
 }
 
 // atEnd notes that the source has ended, with err or io.EOF.
