@@ -20,9 +20,9 @@ type final struct {
 	timer     *reactor.Timer // nil until a step has to be waited for
 	finSent   bool
 	lingering bool
-	unacked   int    // bytes on the way at the last CloseTimeout, 0 before the first
-	patient   bool   // CloseTimeout counts from the last byte that the peer took
-	acked     uint64 // bytes that the peer had acknowledged when last looked at
+	unacked   int   // bytes on the way at the last CloseTimeout, 0 before the first
+	patient   bool  // CloseTimeout counts from the last byte that the peer took
+	acked     int64 // bytes that the peer had acknowledged when last looked at
 	lost      int
 	exit      *exit // when Detach was called
 }
@@ -300,10 +300,10 @@ func (c *Conn) deadline() {
 	}
 }
 
-// acked returns the bytes that the peer has acknowledged. The kernel frees room
-// in its own queue by the third, so what it takes tells too late that a slow
-// peer reads.
-func (c *Conn) acked() uint64 { return c.bytesOut - min(c.bytesOut, uint64(unacked(int(c.fd)))) }
+// acked returns the bytes that the peer has acknowledged: below 0 where what somebody
+// sent before an Attach is on its way. The kernel frees room in its own queue by the
+// third, so what it takes tells too late that a slow peer reads.
+func (c *Conn) acked() int64 { return int64(c.bytesOut) - int64(unacked(int(c.fd))) }
 
 // complete is the end: everything is given back, and the handler told. The
 // deferred calls run even if the handler panics.

@@ -63,11 +63,7 @@ func (c *Conn) startClock() {
 	if c.clock == nil && !c.host.timed {
 		return
 	}
-	k := c.clock
-	if k == nil {
-		k = &clock{Deadlines: c.host.cfg.deadlines()}
-		c.clock = k
-	}
+	k := c.ticking()
 	k.begin(c.loop.Now())
 	k.stuck, k.established = false, false
 	c.wind()
@@ -258,7 +254,7 @@ func (k *clock) took(c *Conn, n int) {
 		return
 	}
 	k.writing = now
-	k.acked, k.looked = c.acknowledged(), now
+	k.acked, k.looked = c.acked(), now
 	if !k.stuck {
 		k.stuck = true
 		if k.Write > 0 {
@@ -271,7 +267,7 @@ func (k *clock) took(c *Conn, n int) {
 // which counts as if it had just done so. Without a look since bytes last went
 // there may have been progress as long as there is something to acknowledge.
 func (k *clock) moved(c *Conn) bool {
-	now, acked, compares := c.loop.Now(), c.acknowledged(), k.looked >= k.out
+	now, acked, compares := c.loop.Now(), c.acked(), k.looked >= k.out
 	moved := compares && acked > k.acked || !compares && acked < int64(c.bytesOut)
 	k.acked, k.looked = acked, now
 	if moved {
@@ -279,9 +275,6 @@ func (k *clock) moved(c *Conn) bool {
 	}
 	return moved
 }
-
-// acknowledged returns how many bytes the peer has acknowledged.
-func (c *Conn) acknowledged() int64 { return int64(c.bytesOut) - int64(unacked(int(c.fd))) }
 
 // look notes what reading is paused for, at each flush, and before a deadline is judged
 // or set: a pause that begins or ends in this turn counts. The time of a pause is not
