@@ -17,13 +17,11 @@ type gate struct {
 	id     uint64
 	policy Policy
 	whole  bool                // messages must not be merged
-	budget *Budget             // nil = none
 	fn     func(*reactor.Loop) // deliver, made once
 
-	pending     atomic.Int64 // and gone
-	high, limit atomic.Int64
-	paid        int          // on the loop: bytes that a via may still send
-	blocked     atomic.Int32 // len(waiters)
+	account
+	paid    int          // on the loop: bytes that a via may still send
+	blocked atomic.Int32 // len(waiters)
 
 	hungry atomic.Bool // the loop waits for the budget
 
@@ -73,10 +71,12 @@ func (t *amount) sum(o amount) {
 
 func newGate(c *Conn) *gate {
 	g := &gate{
-		remote: c.loop.Remote(), token: c.token, id: c.id, policy: c.host.cfg.SlowPeer, whole: c.host.cfg.SlowPeer == DropOldest || c.dial.keeps(), budget: c.host.cfg.Budget,
+		remote: c.loop.Remote(), token: c.token, id: c.id, policy: c.host.cfg.SlowPeer,
+		whole: c.host.cfg.SlowPeer == DropOldest || c.dial.keeps(),
 		asked: c.state.asks(), closed: c.state == closed, place: -1,
 	}
 	g.fn = g.deliver
+	g.budget = c.host.cfg.Budget
 	g.pending.Store(int64(c.pending))
 	g.setMarks(*c.marks())
 	if g.budget != nil && !g.closed {
@@ -94,9 +94,6 @@ func (g *gate) setMarks(m Marks) {
 	g.grant()
 }
 
-// held returns the bytes that are pending.
-func (g *gate) held() int { return int(g.pending.Load() &^ gone) }
-
 // headroom returns the bytes that may come until the queue is full. It is below 1
 // when it is full.
 func (g *gate) headroom() int {
@@ -110,39 +107,6 @@ func (g *gate) headroom() int {
 
 // isDoomed reports whether the budget has chosen the connection to make room.
 func (g *gate) isDoomed() bool { return g.pending.Load() >= gone }
-
-// atLimit reports whether the connection's own Limit refuses the next message.
-func (g *gate) atLimit() bool {
-	p := g.pending.Load()
-	return p > 0 && p >= g.limit.Load()
-}
-
-// chargeWithin counts n bytes as pending unless the queue is at its limit, or
-// the budget at its own. The budget counts first: it never knows too little.
-func (g *gate) chargeWithin(n int) bool {
-	for {
-		p := g.pending.Load()
-		if p > 0 && p >= g.limit.Load() || g.budget != nil && !g.budget.charge(p, int64(n)) {
-			return false
-		}
-		if g.pending.CompareAndSwap(p, p+int64(n)) {
-			return true
-		}
-		if g.budget != nil {
-			g.budget.total.Add(-int64(n))
-		}
-	}
-}
-
-// charge counts n bytes as pending, whatever the limits say; below 0 it counts
-// them off.
-func (g *gate) charge(n int64) {
-	if p := g.pending.Add(n); g.budget != nil && p < gone {
-		if t := g.budget.total.Add(n); n > 0 {
-			g.budget.note(t)
-		}
-	}
-}
 
 // put takes a message, or has its caller wait for w: when mayWait is set, or the
 // policy is Block and the caller is no loop. Its bytes are p and the pieces of v.

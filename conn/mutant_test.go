@@ -115,9 +115,9 @@ var edits = []edit{
 		"		if t >= b.size || pending > 0 && pending >= b.size-t {",
 		"		if t >= b.size && !(mutant(\"budget at its size\") && t == b.size) || pending > 0 && pending >= b.size-t && !mutant(\"budget without its threshold\") {",
 	}, {
-		"gate.go",
-		"	if p := g.pending.Add(n); g.budget != nil && p < gone {",
-		"	if p := g.pending.Add(n); g.budget != nil && (p < gone || mutant(\"budget pays twice\")) {",
+		"account.go",
+		"	if p := a.pending.Add(n); a.budget != nil && p < gone {",
+		"	if p := a.pending.Add(n); a.budget != nil && (p < gone || mutant(\"budget pays twice\")) {",
 	}, {
 		"gate.go",
 		"	if g.chargeWithin(n) || g.policy == DropOldest",

@@ -3,7 +3,6 @@ package conn
 import (
 	"net/netip"
 	"sync"
-	"sync/atomic"
 
 	"github.com/penstock-go/penstock/reactor"
 )
@@ -17,8 +16,9 @@ type PacketRef struct{ g *packetGate }
 // Ref returns the handle to keep on other goroutines.
 func (p *PacketConn) Ref() PacketRef {
 	if p.gate == nil {
-		g := &packetGate{remote: p.loop.Remote(), conn: p, id: p.id, budget: p.cfg.Budget, shut: p.state != open, closed: p.state == closed}
+		g := &packetGate{remote: p.loop.Remote(), conn: p, id: p.id, shut: p.state != open, closed: p.state == closed}
 		g.fn = g.deliver
+		g.budget = p.cfg.Budget
 		g.pending.Store(int64(p.out.pending))
 		g.setMarks(p.marks)
 		g.setPeer(p.remote)
@@ -41,7 +41,7 @@ func (r PacketRef) Pending() int {
 	if r.g == nil {
 		return 0
 	}
-	return int(r.g.pending.Load())
+	return r.g.held()
 }
 
 // Write copies data and posts it as one datagram. It is admitted against the
@@ -85,12 +85,9 @@ type packetGate struct {
 	remote reactor.Remote
 	conn   *PacketConn // touched on the loop only
 	id     uint64
-	budget *Budget             // nil = none
 	fn     func(*reactor.Loop) // deliver, made once
 
-	pending     atomic.Int64
-	high, limit atomic.Int64
-
+	account
 	mu       sync.Mutex
 	peer     netip.AddrPort // of a connected socket
 	shut     bool           // takes no more datagrams: a Close is under way
@@ -120,26 +117,6 @@ func (g *packetGate) setPeer(peer netip.AddrPort) {
 	g.peer = peer
 }
 
-// chargeWithin counts n bytes as pending unless the queue is at its limit, or the
-// budget at its own.
-func (g *packetGate) chargeWithin(n int) bool {
-	for {
-		p := g.pending.Load()
-		if past(int(p), int(g.limit.Load())) {
-			return false
-		}
-		if g.budget != nil && !g.budget.charge(p, int64(n)) {
-			return false
-		}
-		if g.pending.CompareAndSwap(p, p+int64(n)) {
-			return true
-		}
-		if g.budget != nil {
-			g.budget.total.Add(-int64(n))
-		}
-	}
-}
-
 func (g *packetGate) put(i packetMail, data []byte) Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -160,7 +137,7 @@ func (g *packetGate) put(i packetMail, data []byte) Status {
 	case tooLong(i.to.Peer, i.n), tooLong(g.peer, i.n):
 		return TooLong
 	case !g.chargeWithin(i.n + PacketCost):
-		if g.budget != nil && !past(int(g.pending.Load()), int(g.limit.Load())) {
+		if g.budget != nil && !g.atLimit() {
 			g.budget.refuse(i.n)
 		}
 		g.refused.Messages++

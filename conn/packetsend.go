@@ -177,7 +177,7 @@ func tooLong(peer netip.AddrPort, n int) bool {
 // taken, PacketCost for each datagram included.
 func (p *PacketConn) Pending() int {
 	if p.gate != nil {
-		return int(p.gate.pending.Load())
+		return p.gate.held()
 	}
 	return p.out.pending
 }
@@ -248,13 +248,13 @@ func (p *PacketConn) chargeWithin(n int) bool {
 
 // credit counts n bytes less.
 func (p *PacketConn) credit(n int) {
+	b := p.cfg.Budget
 	if p.gate != nil {
-		p.gate.pending.Add(-int64(n))
-	} else {
-		p.out.pending -= n
-	}
-	if b := p.cfg.Budget; b != nil {
+		p.gate.charge(-int64(n))
+	} else if p.out.pending -= n; b != nil {
 		b.total.Add(-int64(n))
+	}
+	if b != nil {
 		b.tell()
 	}
 }
