@@ -2,7 +2,6 @@ package conn
 
 import (
 	"errors"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -52,17 +51,14 @@ type acceptor struct {
 
 	accepted, failed, backoffs atomic.Uint64
 	open                       atomic.Int64
-	queues                     queueTally
-
-	mu     sync.Mutex
-	closed Stats
+	tally                      connTally
 }
 
 func (a *acceptor) start(l *reactor.Loop, cfg Config, k *hooks) {
 	a.loop = l
 	a.host = newHost(l, cfg, k)
 	a.host.unix = a.listener.at.Net == "unix"
-	a.host.count, a.host.departed, a.host.queues = a.counted, a.departed, &a.queues
+	a.host.count, a.host.tally = a.counted, &a.tally
 	if a.fd < 0 {
 		return
 	}
@@ -96,13 +92,6 @@ func (a *acceptor) counted(n int) {
 	if limit := a.listener.limit; limit != nil {
 		limit.give()
 	}
-}
-
-// departed adds up the counters of a connection that has closed.
-func (a *acceptor) departed(s Stats) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.closed.add(s)
 }
 
 func (a *acceptor) arm() {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/penstock-go/penstock/reactor"
@@ -43,17 +42,7 @@ type AttacherStats struct {
 type place struct {
 	remote reactor.Remote
 	hosts  [2]*host // for TCP, and for unix sockets; seen only on the loop
-	queues queueTally
-
-	mu     sync.Mutex
-	closed Stats
-}
-
-// departed adds up the counters of a connection that has closed.
-func (p *place) departed(s Stats) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed.add(s)
+	tally  connTally
 }
 
 // ErrMaxConns says that as many connections are open as may be. Unlike a listener's
@@ -84,11 +73,7 @@ func (a *Attacher) Limit() *ConnLimit { return a.limit }
 func (a *Attacher) Stats() AttacherStats {
 	s := AttacherStats{Attached: a.attached.Load(), Open: a.open.Load()}
 	for i := range a.places {
-		p := &a.places[i]
-		s.Queues.add(p.queues.stats())
-		p.mu.Lock()
-		s.Closed.add(p.closed)
-		p.mu.Unlock()
+		a.places[i].tally.addTo(&s.Queues, &s.Closed)
 	}
 	return s
 }
@@ -130,7 +115,7 @@ func (a *Attacher) host(p *place, l *reactor.Loop, unix bool) *host {
 	}
 	if p.hosts[at] == nil {
 		h := newHost(l, a.cfg, a.hooks)
-		h.unix, h.count, h.departed, h.queues = unix, a.counted, p.departed, &p.queues
+		h.unix, h.count, h.tally = unix, a.counted, &p.tally
 		p.hosts[at] = h
 	}
 	return p.hosts[at]

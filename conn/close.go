@@ -360,9 +360,8 @@ func (c *Conn) depart() {
 		c.submit(aio.Op{Kind: aio.Close})
 	}
 	c.loop.Detach(c.token)
-	c.countGone()
+	c.countClosed()
 	if c.host.count != nil {
-		c.host.departed(c.Stats())
 		c.host.count(-1)
 	}
 }

@@ -128,9 +128,8 @@ type host struct {
 	one      [1][]byte   // scratch of single
 	op       aio.Op      // scratch of submit
 	share    *share      // of the loop in cfg.Budget; nil without one
-	queues   *queueTally // of what its queues meet; nil where nobody asks
+	tally    *connTally  // nil where nobody asks
 	count    func(int)   // told of each connection more and less; may be nil
-	departed func(Stats) // told of each that has closed; may be nil
 }
 
 func newHost(l *reactor.Loop, cfg Config, k *hooks) *host {

@@ -71,8 +71,7 @@ type Dialer struct {
 
 	started, connected, failed, retries atomic.Uint64
 	open                                atomic.Int64
-	queues                              queueTally
-	closed                              Stats // under mu
+	tally                               connTally
 }
 
 // DialerStats is what a Dialer has counted.
@@ -91,13 +90,12 @@ type DialerStats struct {
 
 // Stats returns the counters of the dialer.
 func (d *Dialer) Stats() DialerStats {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return DialerStats{
+	s := DialerStats{
 		Started: d.started.Load(), Connected: d.connected.Load(), Failed: d.failed.Load(),
 		Retries: d.retries.Load(), Open: d.open.Load(),
-		Queues: d.queues.stats(), Closed: d.closed,
 	}
+	d.tally.addTo(&s.Queues, &s.Closed)
+	return s
 }
 
 // DialError says why a connection was not made. As the error of OnClose it is the
@@ -215,7 +213,7 @@ func (d *Dialer) host(l *reactor.Loop) (*host, error) {
 		return nil, err
 	}
 	h := newHost(l, cfg, nil)
-	h.queues = &d.queues
+	h.tally = &d.tally
 	n := 0
 	h.count = func(more int) {
 		d.open.Add(int64(more))
@@ -224,11 +222,6 @@ func (d *Dialer) host(l *reactor.Loop) (*host, error) {
 			defer d.mu.Unlock()
 			delete(d.hosts, l)
 		}
-	}
-	h.departed = func(s Stats) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.closed.add(s)
 	}
 	if d.hosts == nil {
 		d.hosts = map[*reactor.Loop]*host{}

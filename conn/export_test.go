@@ -84,6 +84,10 @@ func Another(c *Conn, fd int) *Conn { return c.host.open(fd, nil, nil) }
 // CountQueue has what the queue of c meets counted from now on, as a listener has that
 // of all its connections, and returns the count.
 func CountQueue(c *Conn) func() QueueStats {
-	c.host.queues = &queueTally{}
-	return c.host.queues.stats
+	t := &connTally{}
+	c.host.tally = t
+	return func() (s QueueStats) {
+		t.addTo(&s, &Stats{})
+		return s
+	}
 }

@@ -147,10 +147,7 @@ func (l *Listener) Stats() ListenerStats {
 		s.Open += a.open.Load()
 		s.Failed += a.failed.Load()
 		s.Backoffs += a.backoffs.Load()
-		s.Queues.add(a.queues.stats())
-		a.mu.Lock()
-		s.Closed.add(a.closed)
-		a.mu.Unlock()
+		a.tally.addTo(&s.Queues, &s.Closed)
 	}
 	return s
 }

@@ -1,6 +1,9 @@
 package conn
 
-import "sync/atomic"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // QueueStats is what the send queues of all connections of a Listener, a Dialer or an
 // Attacher have met, those of open ones too: it is counted as it happens, where Closed
@@ -27,26 +30,34 @@ func (s *QueueStats) add(o QueueStats) {
 	s.DroppedBytes += o.DroppedBytes
 }
 
-// queueTally is a QueueStats that is being counted, by loops, and read by anybody. Nothing of
-// it is on the way of a message that is taken. A nil one counts nothing.
-type queueTally struct {
+// connTally is what a Listener, a Dialer or an Attacher counts of its connections: a
+// QueueStats while they are open, and their Stats when they have closed. Loops count,
+// and anybody reads. Nothing of it is on the way of a message that is taken.
+type connTally struct {
 	fullNow                 atomic.Int64
 	fulls, drains, starved  atomic.Uint64
 	rejected, rejectedBytes atomic.Uint64
 	dropped, droppedBytes   atomic.Uint64
+
+	mu     sync.Mutex
+	closed Stats
 }
 
-func (t *queueTally) stats() QueueStats {
-	return QueueStats{
+// addTo adds what was counted to the counters of an owner.
+func (t *connTally) addTo(queues *QueueStats, closed *Stats) {
+	queues.add(QueueStats{
 		FullNow: t.fullNow.Load(), Full: t.fulls.Load(), Drain: t.drains.Load(), Starved: t.starved.Load(),
 		Rejected: t.rejected.Load(), RejectedBytes: t.rejectedBytes.Load(),
 		Dropped: t.dropped.Load(), DroppedBytes: t.droppedBytes.Load(),
-	}
+	})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	closed.add(t.closed)
 }
 
 // countFull counts an OnFull.
 func (c *Conn) countFull() {
-	b, t := c.aside(), c.host.queues
+	b, t := c.aside(), c.host.tally
 	if c.starved {
 		b.starvings++
 	} else {
@@ -65,7 +76,7 @@ func (c *Conn) countFull() {
 
 // countDrain counts an OnDrain, which a full queue may have come before.
 func (c *Conn) countDrain(full bool) {
-	t := c.host.queues
+	t := c.host.tally
 	if !c.starved {
 		c.aside().drains++
 	}
@@ -80,17 +91,24 @@ func (c *Conn) countDrain(full bool) {
 	}
 }
 
-// countGone counts a connection that ends, maybe with a full queue.
-func (c *Conn) countGone() {
-	if t := c.host.queues; t != nil && c.full {
+// countClosed counts a connection that has closed, maybe with a full queue.
+func (c *Conn) countClosed() {
+	t := c.host.tally
+	if t == nil {
+		return
+	}
+	if c.full {
 		t.fullNow.Add(-1)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed.add(c.Stats())
 }
 
 // countRejected counts messages that were refused.
 func (c *Conn) countRejected(a amount) {
 	c.aside().rejected.sum(a)
-	if t := c.host.queues; t != nil {
+	if t := c.host.tally; t != nil {
 		t.rejected.Add(a.messages)
 		t.rejectedBytes.Add(a.bytes)
 	}
@@ -99,7 +117,7 @@ func (c *Conn) countRejected(a amount) {
 // countDropped counts messages that had to go for newer ones.
 func (c *Conn) countDropped(a amount) {
 	c.aside().dropped.sum(a)
-	if t := c.host.queues; t != nil {
+	if t := c.host.tally; t != nil {
 		t.dropped.Add(a.messages)
 		t.droppedBytes.Add(a.bytes)
 	}
