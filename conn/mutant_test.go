@@ -92,8 +92,8 @@ var edits = []edit{
 		"c.pending > 0 && c.pending >= c.marks().Limit && !(mutant(\"admit at the limit\") && c.pending == c.marks().Limit) || mutant(\"refuse a message to an empty queue\") && c.pending+n > c.marks().Limit",
 	}, {
 		"water.go",
-		"	if pending >= c.marks().High && !c.full {\n		c.offer()",
-		"	if pending >= c.marks().High && !c.full {\n		if !mutant(\"full of our own batching\") {\n			c.offer()\n		}",
+		"	if c.Pending() >= c.marks().High && !c.full {\n		c.offer()",
+		"	if c.Pending() >= c.marks().High && !c.full {\n		if !mutant(\"full of our own batching\") {\n			c.offer()\n		}",
 	}, {
 		"water.go",
 		"c.full && pending <= c.marks().Low &&",

@@ -196,16 +196,11 @@ func (c *Conn) mailDone(m *mail, n int) {
 	if n > 0 {
 		c.trim(n)
 	}
-	pending := c.Pending()
-	if pending >= c.marks().High && c.state == open {
-		if !c.full {
-			c.offer()
-			pending = c.Pending()
-		}
-		if pending >= c.marks().High {
-			c.fill(false)
-		}
-	} else if c.state == open && c.isShort() {
+	switch {
+	case c.state != open:
+	case c.isHigh():
+		c.fill(false)
+	case c.isShort():
 		c.starve(usualMessage)
 	}
 	if m.refused.messages == 0 {

@@ -197,8 +197,7 @@ func (c *Conn) late(n int) Status {
 	return Closed
 }
 
-// admitted answers for a message that was just queued. Full speaks of the
-// peer, not of our batching: the queue is offered to the kernel before.
+// admitted answers for a message that was just queued.
 func (c *Conn) admitted() Status {
 	c.touch()
 	pending := c.Pending()
@@ -215,21 +214,26 @@ func (c *Conn) nearFull() Status {
 	if c.out.straight > 0 {
 		c.passed()
 	}
-	pending := c.Pending()
-	if pending >= c.marks().High && !c.full {
-		c.offer()
-		pending = c.Pending()
-	}
-	c.peak(pending)
-	if pending < c.marks().High {
-		if !c.isShort() {
-			return Queued
-		}
+	high := c.isHigh()
+	c.peak(c.Pending())
+	switch {
+	case high:
+		c.fill(false)
+	case c.isShort():
 		c.starve(c.host.share.last)
-		return Full
+	default:
+		return Queued
 	}
-	c.fill(false)
 	return Full
+}
+
+// isHigh reports whether HighWater or more is pending. Full speaks of the peer, not of
+// our batching: so a queue that is not full is offered to the kernel before.
+func (c *Conn) isHigh() bool {
+	if c.Pending() >= c.marks().High && !c.full {
+		c.offer()
+	}
+	return c.Pending() >= c.marks().High
 }
 
 // peak notes how much is pending, if it is the most so far.
@@ -273,16 +277,12 @@ func (c *Conn) edges() {
 	if c.state > closing {
 		return
 	}
-	pending := c.Pending()
 	if c.remark {
-		c.remark = false
-		if pending >= c.marks().High && !c.full {
-			c.offer()
-			if pending = c.Pending(); pending >= c.marks().High {
-				c.fill(false)
-			}
+		if c.remark = false; c.isHigh() {
+			c.fill(false)
 		}
 	}
+	pending := c.Pending()
 	if c.awaitsRoom() {
 		c.beside.ripen(c, pending)
 	}
