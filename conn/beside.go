@@ -26,7 +26,7 @@ type beside struct {
 	parked []buf.Buf // received while reading was paused
 	marks  *Marks    // of SetMarks; nil: those of the host
 
-	strait    strait
+	bypass    bypassWait
 	starvedAt int    // bytes that were pending when the queue was full for want of budget
 	starvings uint64 // how often it was
 	jobs      *jobs  // work that runs elsewhere

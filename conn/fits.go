@@ -16,7 +16,7 @@ func (c *Conn) Fits() Status {
 	switch {
 	case c.state != open:
 		return Closed
-	case c.refuses() && !c.passes(usualMessage):
+	case c.refuses() && !c.bypasses(usualMessage):
 		return Rejected
 	}
 	return Queued

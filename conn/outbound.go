@@ -24,7 +24,7 @@ type outbound struct {
 	backlog  bool      // since the queue was last empty, the socket was full once
 	prompt   bool      // somebody waits for the completion
 	fresh    int       // place in the share of the loop, from 1; 0 = not there
-	straight int       // bytes of pending that the budget does not count, while they are sent
+	bypass   int       // bytes of pending that the budget does not count, while they are sent
 	reserved int       // bytes admitted past the limit, until the last of them has gone
 	lastWord uint64    // what bytesOut is then
 	lent     int       // bytes that zero-copy sends still read

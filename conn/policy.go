@@ -17,8 +17,8 @@ func (c *Conn) press(n int) Status {
 	if short && c.host.share.offer(func() bool { return c.chargeWithin(n) }) || !c.patient && c.replace(n) {
 		return Queued
 	}
-	if short && c.passes(n) {
-		c.goStraight(n)
+	if short && c.bypasses(n) {
+		c.chargeBypass(n)
 		return Queued
 	}
 	if short {

@@ -18,7 +18,7 @@ func (c *Conn) isShort() bool {
 		return false
 	}
 	c.offer()
-	return !s.offer(func() bool { return c.host.cfg.Budget.welcomes(int64(c.Pending())) }) && !c.passes(1)
+	return !s.offer(func() bool { return c.host.cfg.Budget.welcomes(int64(c.Pending())) }) && !c.bypasses(1)
 }
 
 // starve is fill for want of budget. The drain comes when half of what is pending
@@ -26,7 +26,7 @@ func (c *Conn) isShort() bool {
 // goes straight into the socket.
 func (c *Conn) starve(n int) {
 	if !c.full && c.state <= closing {
-		c.aside().strait = strait{wanted: n, timed: c.beside.strait.timed}
+		c.aside().bypass = bypassWait{wanted: n, timed: c.beside.bypass.timed}
 		c.aside().starvedAt = c.Pending()
 		c.touch() // It may be that nothing of its own will ever tell.
 		c.fill(true)
@@ -43,11 +43,11 @@ func (c *Conn) isFed(pending int) bool {
 		return false
 	case c.state > open || b.yields(int64(pending)):
 		return true
-	case pending == 0 && c.passes(c.beside.strait.wanted):
+	case pending == 0 && c.bypasses(c.beside.bypass.wanted):
 		return true
 	default:
 		if pending == 0 && b.policy == BudgetReject {
-			c.awaitPass()
+			c.awaitBypass()
 		}
 		c.gate.hungry.Store(true)
 		b.await(c.gate)

@@ -175,9 +175,9 @@ func (c *Conn) credit(n int) {
 
 // repay is credit where the gate counts.
 func (c *Conn) repay(n int) {
-	if o := c.out; o != nil && o.straight > 0 {
-		k := min(n, o.straight)
-		o.straight -= k
+	if o := c.out; o != nil && o.bypass > 0 {
+		k := min(n, o.bypass)
+		o.bypass -= k
 		c.gate.pending.Add(-int64(k))
 		n -= k
 	}
@@ -211,8 +211,8 @@ func (c *Conn) admitted() Status {
 // nearFull is admitted where the queue may be full, or a budget counts.
 func (c *Conn) nearFull() Status {
 	c.host.share.add(c)
-	if c.out.straight > 0 {
-		c.passed()
+	if c.out.bypass > 0 {
+		c.offerBypass()
 	}
 	high := c.isHigh()
 	c.peak(c.Pending())

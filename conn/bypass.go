@@ -11,49 +11,49 @@ import (
 // pending, and costs the budget nothing. So one for a connection of which nothing
 // waits is taken all the same, when the kernel has more room for it than it needs.
 
-// strait is what a connection waits with for that.
-type strait struct {
+// bypassWait is what a connection waits with for that.
+type bypassWait struct {
 	wanted int  // bytes of the message that was refused
 	tries  int  // looks in vain
 	timed  bool // the next one is up to a timer
 }
 
-// passes reports whether a message of n bytes would go straight into the socket.
-func (c *Conn) passes(n int) bool {
+// bypasses reports whether a message of n bytes would go straight into the socket.
+func (c *Conn) bypasses(n int) bool {
 	b, o := c.host.cfg.Budget, c.out
 	return b != nil && b.policy == BudgetReject && c.state == open && !c.offline && c.Pending() == 0 &&
 		(o == nil || !c.sending && !o.stuck && o.q.empty() && len(o.streams) == 0) &&
 		n <= socketRoom(int(c.fd))
 }
 
-// goStraight charges n bytes that will go straight into the socket: to the connection
+// chargeBypass charges n bytes that will go straight into the socket: to the connection
 // alone.
-func (c *Conn) goStraight(n int) {
+func (c *Conn) chargeBypass(n int) {
 	c.gate.pending.Add(int64(n))
-	c.outbox().straight = n
+	c.outbox().bypass = n
 }
 
-// passed sends the message that was admitted so. What the kernel has not taken
+// offerBypass sends the message that was admitted so. What the kernel has not taken
 // after all counts as any other, past the size of the budget.
-func (c *Conn) passed() {
+func (c *Conn) offerBypass() {
 	c.offer()
-	if o := c.out; o.straight > 0 {
+	if o := c.out; o.bypass > 0 {
 		b := c.host.cfg.Budget
-		b.note(b.total.Add(int64(o.straight)))
-		o.straight = 0
+		b.note(b.total.Add(int64(o.bypass)))
+		o.bypass = 0
 	}
 }
 
-// Waits of a connection that would pass a message and cannot.
+// Waits of a connection whose message would bypass the budget and cannot.
 const (
-	passLeast = 5 * time.Millisecond
-	passMost  = 320 * time.Millisecond
+	bypassLeast = 5 * time.Millisecond
+	bypassMost  = 320 * time.Millisecond
 )
 
-// awaitPass has the connection look again when the socket has room, and while that
+// awaitBypass has the connection look again when the socket has room, and while that
 // is too little, after a while.
-func (c *Conn) awaitPass() {
-	s := &c.beside.strait
+func (c *Conn) awaitBypass() {
+	s := &c.beside.bypass
 	switch {
 	case s.timed || c.awaits(pollOut) || socketRoom(int(c.fd)) < 0:
 	case s.tries == 0:
@@ -61,7 +61,7 @@ func (c *Conn) awaitPass() {
 		c.await(pollOut)
 	default:
 		s.timed = true
-		d := min(passLeast<<s.tries, passMost)
+		d := min(bypassLeast<<s.tries, bypassMost)
 		s.tries = min(s.tries+1, 10)
 		c.loop.AfterFunc(d, c, func() { s.timed = false; c.touch() })
 	}
