@@ -106,16 +106,16 @@ func (q *sendq) shed(i int) (n int) {
 // then costs its bytes, and less than two small blocks. Each byte is moved once.
 func (q *sendq) pack(from int, small *buf.Pool) {
 	if from > q.next && q.next < len(q.list) {
-		from += q.unpack(q.next, small)
+		from += q.packAt(q.next, small)
 	}
 	for i := from; i < len(q.list); {
-		i += 1 + q.unpack(i, small)
+		i += 1 + q.packAt(i, small)
 	}
 	q.squeezed = q.base + uint64(len(q.list))
 }
 
-// unpack is pack for one place, and returns how many places it became more.
-func (q *sendq) unpack(i int, small *buf.Pool) int {
+// packAt is pack for one place, and returns how many places it became more.
+func (q *sendq) packAt(i int, small *buf.Pool) int {
 	e, size := &q.list[i], small.BlockSize()
 	if e.ext != nil || e.loans > 0 || e.block.Cap() <= size || e.block.Cap()-e.rest() < size {
 		return 0

@@ -139,7 +139,7 @@ var edits = []edit{
 		"k.kept >= c.host.cfg.RecvLimit &&",
 		"(k.kept > c.host.cfg.RecvLimit+4096 || k.kept >= c.host.cfg.RecvLimit && !mutant(\"read above what may be kept\")) &&",
 	}, {
-		"short.go",
+		"starve.go",
 		"	case c.state > open || b.yields(int64(pending)):",
 		"	case mutant(\"no drain for want of budget\"):\n		return false\n	case c.state > open || b.yields(int64(pending)):",
 	}, {
@@ -147,7 +147,7 @@ var edits = []edit{
 		"	if !j.runs && len(j.queue) > 0 {",
 		"	if (!j.runs || mutant(\"lose the place in work\")) && len(j.queue) > 0 {",
 	}, {
-		"block.go",
+		"waiter.go",
 		"	g.grant() // Room that",
 		"	if mutant(\"wait for what has come\") {\n		return w\n	}\n	g.grant() // Room that",
 	}, {
