@@ -1,13 +1,9 @@
 package conn
 
 import (
-	"math"
 	"syscall"
 
 	"github.com/penstock-go/penstock/aio"
-	"github.com/penstock-go/penstock/buf"
-	"github.com/penstock-go/penstock/internal/invariants"
-	"github.com/penstock-go/penstock/reactor"
 )
 
 // sendBytes is about how much one operation carries.
@@ -67,177 +63,6 @@ func (c *Conn) vacate() {
 	}
 	c.out = nil
 	c.host.keep(o)
-}
-
-// Send queues the bytes of b as one message. When the answer is Queued or
-// Full, b was taken and is zero; else it is still the caller's.
-//
-// Ownership: b is a block of this connection's loop. Nothing is copied unless
-// that is cheaper, or saves memory while the peer does not read.
-func (c *Conn) Send(b *buf.Buf) Status { return c.send(b, c.admit(b.Len())) }
-
-// send queues a message that was decided on.
-func (c *Conn) send(b *buf.Buf, s Status) Status {
-	n := b.Len()
-	if s != Queued || n == 0 {
-		if s == Queued {
-			b.Release()
-		}
-		return s
-	}
-	if invariants.Enabled && !b.Of(c.loop.Bulk()) && !b.Of(c.loop.Small()) {
-		invariants.Broken("conn: Send of a block of another loop")
-	}
-	c.join(b)
-	return c.admitted()
-}
-
-// join puts the bytes of b at the end of the queue: by a copy into the last block
-// where that is cheaper, or saves memory.
-func (c *Conn) join(b *buf.Buf) {
-	if c.lonely(b.Len()) {
-		c.joinAlone(b)
-		return
-	}
-	o := c.outbox()
-	q := o.next(b.Len())
-	if tail := q.room(); tail != nil && (b.Len() <= small || o.stuck || q != &o.q) && b.Len() <= len(tail.Room()) {
-		tail.Append(b.Bytes())
-		b.Release()
-	} else {
-		e := entry{block: b.Take()}
-		if o.stuck {
-			e.shrink(e.bytes(), c.smallBlock)
-		}
-		q.push(e)
-	}
-}
-
-// Write copies p and queues it as one message. It never takes a part: n is
-// len(p), or 0 with ErrSendBufferFull or ErrClosed. It is also refused when
-// the loop's pools are at reactor.Config.PoolBytes.
-func (c *Conn) Write(p []byte) (n int, err error) {
-	if s := c.write(p); s >= Rejected {
-		return 0, s.Err()
-	}
-	return len(p), nil
-}
-
-func (c *Conn) write(p []byte) Status {
-	s := c.admit(len(p))
-	if s != Queued || len(p) == 0 {
-		return s
-	}
-	if !c.store(len(p), c.host.single(p)) {
-		return c.refund(len(p))
-	}
-	return c.admitted()
-}
-
-// single makes a vector of one piece without allocating it.
-func (h *host) single(p []byte) [][]byte {
-	h.one[0] = p
-	return h.one[:]
-}
-
-// WriteReserved copies p and queues it even past the limit, from a reserve of
-// Reserve bytes that is there again when the kernel has taken what was queued from
-// it: for what a protocol must say, such as a close frame or an alert. DropOldest does not drop
-// it. Beyond the reserve it is a Write.
-func (c *Conn) WriteReserved(p []byte) Status {
-	n := len(p)
-	if c.state != open || n == 0 || n > Reserve {
-		return c.write(p)
-	}
-	past := c.isBlocked() && c.outbox().reserved+n <= Reserve
-	if past {
-		c.charge(n)
-	} else if s := c.admit(n); s != Queued {
-		return s
-	}
-	o := c.outbox()
-	was := o.bounds.keep(true)
-	stored := c.store(n, c.host.single(p))
-	o.bounds.keep(was)
-	if !stored {
-		return c.refund(n)
-	}
-	if past {
-		c.reserve(n)
-	}
-	return c.admitted()
-}
-
-// reserve counts n bytes at the end of the queue to the reserve.
-func (c *Conn) reserve(n int) {
-	o := c.outbox()
-	o.reserved += n
-	if o.lastWord = c.bytesOut + uint64(c.Pending()+o.ahead); len(o.streams) > 0 {
-		o.lastWord = math.MaxUint64 // How long a stream is shows at its end: when all is sent.
-	}
-}
-
-// Spare reports whether n bytes may be queued by WriteReserved so that keep bytes of
-// the reserve are left: there is room for them, or the reserve has as much.
-func (c *Conn) Spare(n, keep int) bool {
-	return !c.isBlocked() || c.outbox().reserved+n+keep <= Reserve
-}
-
-// store copies the n bytes of v to the end of the queue: all of them, or
-// nothing when there is no memory.
-func (c *Conn) store(n int, v [][]byte) bool {
-	if c.storeAlone(n, v) {
-		return true
-	}
-	q := c.outbox().end()
-	tail := q.room()
-	fresh, ok := c.blocks(n-len(roomOf(tail)), tail == nil)
-	if !ok {
-		return false
-	}
-	c.out.next(n)
-	for _, p := range v {
-		for len(p) > 0 {
-			if len(roomOf(tail)) == 0 {
-				q.push(entry{block: fresh[0].Take()})
-				fresh = fresh[1:]
-				tail = q.room()
-			}
-			p = p[tail.Append(p):]
-		}
-	}
-	return true
-}
-
-func roomOf(b *buf.Buf) []byte {
-	if b == nil {
-		return nil
-	}
-	return b.Room()
-}
-
-// blocks gets empty blocks for n bytes: small ones as long as little waits, and for
-// the first bytes behind what no copy joins, since the same may follow at once. They
-// are in the host's scratch space until the next call.
-func (c *Conn) blocks(n int, first bool) (fresh []buf.Buf, ok bool) {
-	h := c.host
-	h.fresh = h.fresh[:0]
-	for n > 0 {
-		pool := c.loop.Bulk()
-		if n <= reactor.SmallBlock && (first || c.Pending() <= 8*reactor.SmallBlock) || n < reactor.BulkBlock && c.isPacked() {
-			pool = c.loop.Small()
-		}
-		b := pool.Get()
-		if b.IsZero() {
-			for i := range h.fresh {
-				h.fresh[i].Release()
-			}
-			return nil, false
-		}
-		h.fresh = append(h.fresh, b)
-		n -= pool.BlockSize()
-	}
-	return h.fresh, true
 }
 
 // offer gives the kernel the chance to take what is queued right now, unless
@@ -378,13 +203,6 @@ func (c *Conn) hurry() {
 		o.op.Flags |= aio.Prompt
 		c.loop.Defer(func() {}) // A turn with work left does not wait.
 	}
-}
-
-func (c *Conn) smallBlock(n int) buf.Buf {
-	if n > reactor.SmallBlock {
-		return buf.Buf{}
-	}
-	return c.loop.Small().Get()
 }
 
 // sent settles a completion of Send. The first one tells what was taken and
