@@ -1,10 +1,7 @@
 package conn
 
 import (
-	"math"
-
 	"github.com/penstock-go/penstock/aio"
-	"github.com/penstock-go/penstock/buf"
 	"github.com/penstock-go/penstock/reactor"
 )
 
@@ -109,44 +106,6 @@ func (s *Stats) add(o Stats) {
 // addrs are the two ends of a connection.
 type addrs struct{ local, remote Addr }
 
-// host is the place on one loop of connections with the same configuration.
-type host struct {
-	loop     *reactor.Loop
-	cfg      Config
-	marks    Marks
-	hooks    *hooks
-	zeroCopy int         // pieces from so many bytes on; 0 = never
-	maxOut   int         // pieces of one send
-	splicers int         // pipes of the kernel in use
-	tries    bool        // a lone message goes by Try: see Caps.Immediate
-	alone    int         // a message shorter than that may be lone: none where a budget or a policy counts them
-	timed    bool        // they have deadlines
-	unix     bool        // its sockets are unix sockets
-	spare    []*outbound // done with, to be used again
-	common   *outbound   // that whose payload SendShared had last; nil when nobody has it
-	fresh    []buf.Buf   // scratch of blocks
-	one      [1][]byte   // scratch of single
-	op       aio.Op      // scratch of submit
-	share    *share      // of the loop in cfg.Budget; nil without one
-	tally    *connTally  // nil where nobody asks
-	count    func(int)   // told of each connection more and less; may be nil
-}
-
-func newHost(l *reactor.Loop, cfg Config, k *hooks) *host {
-	h := &host{loop: l, cfg: cfg, marks: Marks{cfg.HighWater, cfg.LowWater, cfg.Limit}, hooks: k, maxOut: l.Caps().MaxOut, share: cfg.Budget.shareOf(l)}
-	h.tries = l.Caps().Immediate
-	h.timed = cfg.deadlines() != Deadlines{}
-	if l.Caps().ZeroCopy {
-		h.zeroCopy = cfg.ZeroCopyMin
-	}
-	if h.share == nil && cfg.SlowPeer != DropOldest {
-		if h.alone = h.zeroCopy; h.alone == 0 {
-			h.alone = math.MaxInt
-		}
-	}
-	return h
-}
-
 // New puts the connected stream socket fd on loop l and runs OnOpen. cfg must
 // have passed Check. On a loop that has been asked to end it is then asked too.
 //
@@ -156,26 +115,6 @@ func New(l *reactor.Loop, fd int, h Handler, cfg Config) *Conn {
 	host := newHost(l, cfg, newHooks(h))
 	host.unix = isUnix(fd)
 	return host.open(fd, nil, nil)
-}
-
-// open opens a connection that has a User, and whose first input is heard. On a loop
-// that has been asked to end it is then asked too.
-func (h *host) open(fd int, heard []byte, user any) *Conn {
-	c := &Conn{user: user, loop: h.loop, host: h, hooks: h.hooks, fd: int32(fd), id: h.loop.NextID(), unix: h.unix}
-	c.token = h.loop.Attach(c)
-	if h.count != nil {
-		h.count(1)
-	}
-	was := h.loop.As(c)
-	c.touch() // Arms the receive, unless OnOpen pauses or closes.
-	c.parkBytes(heard)
-	c.startClock()
-	c.hooks.handler.OnOpen(c)
-	h.loop.As(was) // Of who panicked inside nobody comes here.
-	if h.loop.Stopping() {
-		c.Stop(h.loop, h.loop.Forced())
-	}
-	return c
 }
 
 // ID returns the number of the connection: unique in the process, never used
