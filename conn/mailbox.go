@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/penstock-go/penstock/buf"
-	"github.com/penstock-go/penstock/reactor"
 )
 
 // Bounds of a mailbox that bytes do not give.
@@ -180,64 +179,4 @@ func (m *mailbox) empty() mail {
 	was := m.mail
 	*m = mailbox{mail: mail{items: m.spare[:0], data: m.spareBuf[:0]}}
 	return was
-}
-
-// deliver empties the mailbox on the loop.
-func (g *gate) deliver(l *reactor.Loop) {
-	c, ok := l.Lookup(g.token).(*Conn)
-	if !ok || c.id != g.id {
-		return // It has closed, and released what was here.
-	}
-	l.As(c)
-	m := g.collect()
-	defer g.give(c, m.items, m.data)
-	c.count(&m) // Here, since a function among them may panic.
-	c.touch()
-	c.tellCopied(m.dones)
-	last, data := 0, m.data
-	for i := range m.items {
-		it := m.items[i]
-		m.items[i] = item{}
-		switch it.kind {
-		case itemSend:
-			if n := c.mailedAll(it, data[:it.size]); n > 0 {
-				last = n
-			}
-			data = data[it.size:]
-		case itemGone:
-			c.tellLater(it.lent)
-		case itemClose:
-			c.asked(it.how)
-		case itemDo:
-			it.do(c)
-		}
-	}
-	c.mailDone(&m, last)
-}
-
-func (g *gate) collect() mail {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.posted = false
-	return g.box.empty()
-}
-
-// give ends the reading of a mailbox; its memory serves again.
-func (g *gate) give(c *Conn, items []item, data []byte) {
-	for i := range items { // Those not reached: a function before them has panicked.
-		if s := items[i].shared; s != nil {
-			s.Release()
-		}
-		c.tellLater(items[i].lent)
-	}
-	clear(items)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	bytes, messages := keepData, keepItems
-	if g.budget != nil { // It counts what is pending, not what is kept for later.
-		bytes, messages = keepData/32, keepItems/32
-	}
-	if !g.closed && cap(data) <= bytes && cap(items) <= messages {
-		g.box.spare, g.box.spareBuf = items, data
-	}
 }
