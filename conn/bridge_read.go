@@ -160,7 +160,7 @@ func (n *NetConn) visit(c *Conn) {
 		}
 		n.blocks = nil
 	}
-	n.dammed = c.host.cfg.RecvLimit > 0 && c.Kept() >= c.host.cfg.RecvLimit
+	n.dammed = c.keepsEnough()
 	if n.paused && (n.rd.shut || n.unread <= n.ahead/2) {
 		n.paused = false
 		c.resume(byBridge)
@@ -195,7 +195,7 @@ func (n *NetConn) data(c *Conn, in *buf.Buf) {
 	}
 	n.unread += in.Len()
 	n.keep(in)
-	n.dammed = c.host.cfg.RecvLimit > 0 && c.Kept() >= c.host.cfg.RecvLimit
+	n.dammed = c.keepsEnough()
 	if n.unread >= n.ahead && !n.paused {
 		n.paused = true
 		c.hold(byBridge)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -248,12 +249,7 @@ func (t *try) giveUp() {
 
 // without takes t out of those under way.
 func (dl *dialing) without(t *try) {
-	for i, o := range dl.tries {
-		if o == t {
-			dl.tries = append(dl.tries[:i], dl.tries[i+1:]...)
-			return
-		}
-	}
+	dl.tries = slices.DeleteFunc(dl.tries, func(o *try) bool { return o == t })
 }
 
 // stop ends the attempt that is under way, if there is one.

@@ -20,6 +20,12 @@ func (c *Conn) Kept() int {
 	return 0
 }
 
+// keepsEnough reports whether as much is kept as may be.
+func (c *Conn) keepsEnough() bool {
+	most := c.host.cfg.RecvLimit
+	return most > 0 && c.Kept() >= most
+}
+
 // owns counts a block that is about to be handed over.
 func (c *Conn) owns(in *buf.Buf) *intake {
 	k := c.aside().intake

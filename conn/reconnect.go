@@ -262,9 +262,7 @@ func (c *Conn) dropStreams(cause error) {
 		s.from.stop()
 		o.q.dones = append(o.q.dones, s.fail(cause))
 		o.q.dones = append(o.q.dones, s.behind.dones...)
-		for i := s.behind.next; i < len(s.behind.list); i++ {
-			o.q.push(s.behind.list[i])
-		}
+		o.q.append(&s.behind)
 	}
 	o.q.sweep() // All that is left may have been taken.
 	c.countAhead(-o.ahead)

@@ -55,6 +55,15 @@ func (q *sendq) push(e entry) {
 	q.list = append(q.list, e)
 }
 
+// append moves what waits in from to the end, which leaves it empty.
+func (q *sendq) append(from *sendq) {
+	for i := from.next; i < len(from.list); i++ {
+		q.push(from.list[i])
+	}
+	clear(from.list)
+	*from = sendq{}
+}
+
 // slide moves what is left to the front, so that a queue that never empties
 // does not grow for ever.
 func (q *sendq) slide() {

@@ -169,11 +169,7 @@ func (c *Conn) pass(s *stream) {
 	} else {
 		o.q.dones = append(o.q.dones, s.tell)
 	}
-	for i := s.behind.next; i < len(s.behind.list); i++ {
-		o.q.push(s.behind.list[i])
-	}
-	clear(s.behind.list)
-	s.behind = sendq{}
+	o.q.append(&s.behind)
 	c.touch() // Runs what is done.
 }
 
