@@ -32,10 +32,14 @@ type host struct {
 }
 
 func newHost(l *reactor.Loop, cfg Config, k *hooks) *host {
-	h := &host{loop: l, cfg: cfg, marks: Marks{cfg.HighWater, cfg.LowWater, cfg.Limit}, hooks: k, maxOut: l.Caps().MaxOut, share: cfg.Budget.shareOf(l)}
-	h.tries = l.Caps().Immediate
-	h.timed = cfg.deadlines() != Deadlines{}
-	if l.Caps().ZeroCopy {
+	h := &host{
+		loop: l, cfg: cfg, hooks: k, share: cfg.Budget.shareOf(l),
+		marks:  Marks{cfg.HighWater, cfg.LowWater, cfg.Limit},
+		maxOut: l.Caps().MaxOut,
+		tries:  l.Caps().Immediate,
+		timed:  cfg.deadlines() != Deadlines{},
+	}
+	if l.Caps().ZeroCopy && cfg.SlowPeer != DropOldest { // What is lent could not be dropped.
 		h.zeroCopy = cfg.ZeroCopyMin
 	}
 	if h.share == nil && cfg.SlowPeer != DropOldest {

@@ -148,17 +148,22 @@ func (c *Conn) pump() {
 		c.vacate()
 		return
 	}
+	c.submitQueue()
+}
+
+// submitQueue is pump for a queue that is not empty.
+func (c *Conn) submitQueue() {
+	o := c.out
 	if o.stuck {
 		o.backlog = true
 		c.squeeze(&o.q)
 	}
-	op := &o.op
 	zc := c.host.zeroCopy
-	if c.copies || c.host.cfg.SlowPeer == DropOldest {
-		zc = 0 // What is lent could not be dropped.
+	if c.copies {
+		zc = 0
 	}
+	op, window := &o.op, c.window()
 	var large bool
-	window := c.window()
 	op.Out, o.asked, large = o.q.gather(op.Out[:0], c.host.maxOut, window, zc)
 	op.Flags = 0
 	if o.stuck {
