@@ -206,25 +206,28 @@ func (h *head) wrong(status int, err error) *HandshakeError {
 	return &HandshakeError{Status: status, Reason: string(h.first[2]), Header: h.clone(), Err: err}
 }
 
-// checkAnswer takes a 101, or says what is wrong with it (RFC 6455, 4.1).
-func (c *Conn) checkAnswer(h *head) error {
-	ep := c.lane.ep
-	var upgrade, connection bool
-	var accept, protocol, extensions []byte
+// promise is what the headers of a 101 say for a handshake.
+type promise struct {
+	accept, protocol, extensions []byte
+	upgrade, connection          bool
+}
+
+// read takes the headers that matter, and says which is there twice.
+func (p *promise) read(h *head) error {
 	for i := range h.fields {
 		name, value := h.fields[i].name, h.fields[i].value
 		var once *[]byte
 		switch {
 		case equalFold(name, "Upgrade"):
-			upgrade = upgrade || equalFold(value, "websocket")
+			p.upgrade = p.upgrade || equalFold(value, "websocket")
 		case equalFold(name, "Connection"):
-			connection = connection || hasItem(value, "upgrade")
+			p.connection = p.connection || hasItem(value, "upgrade")
 		case equalFold(name, "Sec-WebSocket-Accept"):
-			once = &accept
+			once = &p.accept
 		case equalFold(name, "Sec-WebSocket-Protocol"):
-			once = &protocol
+			once = &p.protocol
 		case equalFold(name, "Sec-WebSocket-Extensions"):
-			once = &extensions
+			once = &p.extensions
 		}
 		if once != nil {
 			if *once != nil {
@@ -233,21 +236,28 @@ func (c *Conn) checkAnswer(h *head) error {
 			*once = value
 		}
 	}
+	return nil
+}
+
+// checkAnswer takes a 101, or says what is wrong with it (RFC 6455, 4.1).
+func (c *Conn) checkAnswer(h *head) error {
+	cfg := &c.lane.ep.cfg
+	var p promise
+	if err := p.read(h); err != nil {
+		return err
+	}
 	var want [28]byte
-	if !upgrade || !connection {
+	switch {
+	case !p.upgrade || !p.connection:
 		return errors.New("no Upgrade to websocket")
+	case string(p.accept) != string(appendAccept(want[:0], c.asked.key[:])):
+		return fmt.Errorf("Sec-WebSocket-Accept %.*q is not that of the request", quoteMost, p.accept)
+	case p.protocol != nil && !slices.Contains(cfg.Protocols, string(p.protocol)):
+		return fmt.Errorf("subprotocol %.*q was not asked for", quoteMost, p.protocol)
+	case p.protocol != nil:
+		c.setProtocol(string(p.protocol))
 	}
-	if string(accept) != string(appendAccept(want[:0], c.asked.key[:])) {
-		return fmt.Errorf("Sec-WebSocket-Accept %.*q is not that of the request", quoteMost, accept)
-	}
-	if protocol != nil {
-		if slices.Contains(ep.cfg.Protocols, string(protocol)) {
-			c.setProtocol(string(protocol))
-		} else {
-			return fmt.Errorf("subprotocol %.*q was not asked for", quoteMost, protocol)
-		}
-	}
-	taken, err := ep.cfg.Deflate.readAnswer(extensions)
+	taken, err := cfg.Deflate.readAnswer(p.extensions)
 	if err != nil {
 		return err
 	}

@@ -10,13 +10,13 @@ import (
 // for each a place in a list of those that are due at about the same time. What
 // comes in only notes the time, and moves nothing.
 type clock struct {
-	lane  *lane
-	unit  time.Duration
-	now   uint32 // the last tick whose list was looked at
-	next  uint32 // the tick for which the timer is armed
-	armed int
-	lists [ticks][]*Conn // by due, modulo
-	timer *reactor.Timer
+	lane    *lane
+	unit    time.Duration
+	now     uint32         // the last tick whose list was looked at
+	next    uint32         // the tick for which the timer is armed
+	waiting int            // connections in lists
+	lists   [ticks][]*Conn // by due, modulo
+	timer   *reactor.Timer
 }
 
 // ticks is how many lists there are, a power of two.
@@ -52,7 +52,7 @@ func (k *clock) wait(c *Conn, d time.Duration) { k.waitUntil(c, k.time()+k.ticks
 
 func (k *clock) waitUntil(c *Conn, at uint32) {
 	k.forget(c)
-	if k.armed == 0 {
+	if k.waiting == 0 {
 		k.now = k.time()
 	}
 	if int32(at-k.now) <= 0 {
@@ -61,7 +61,7 @@ func (k *clock) waitUntil(c *Conn, at uint32) {
 	list := &k.lists[at%ticks]
 	c.due, c.place = at, int32(len(*list))
 	*list = append(*list, c)
-	if k.armed++; k.timer == nil || !k.timer.Armed() || int32(at-k.next) < 0 {
+	if k.waiting++; k.timer == nil || !k.timer.Armed() || int32(at-k.next) < 0 {
 		k.arm(at)
 	}
 }
@@ -93,7 +93,7 @@ func (k *clock) forget(c *Conn) {
 		*list = nil // What a crowd has left behind.
 	}
 	c.place = -1
-	k.armed--
+	k.waiting--
 }
 
 // turn looks at the lists whose time has come.
@@ -121,7 +121,7 @@ func (k *clock) turn() {
 
 // wind arms the timer for the next list that is not empty.
 func (k *clock) wind() {
-	if k.armed == 0 {
+	if k.waiting == 0 {
 		k.timer.Stop()
 		return
 	}

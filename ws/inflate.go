@@ -88,7 +88,13 @@ func (c *Conn) inflate(op Op, p []byte) {
 			c.fail(err)
 		}
 	}
-	f.to, f.hear = nil, nil // They would keep the connection.
+	f.idle()
+}
+
+// idle lets go of what a message has left behind: the connection, and memory beyond
+// what a lane keeps.
+func (f *inflater) idle() {
+	f.to, f.hear = nil, nil
 	if cap(f.out) > keepBytes {
 		f.out = nil
 	}
