@@ -139,12 +139,19 @@ func (s *stream) await(fn func()) {
 	}
 }
 
-var errGoexit = errors.New("ws: Read called runtime.Goexit")
+// What a reader may do that is no error of its own.
+var (
+	errGoexit = errors.New("ws: Read called runtime.Goexit")
+	errRead   = errors.New("ws: Read returned an impossible count")
+)
 
 // readSome reads some bytes, or an error.
 func readSome(r io.Reader, p []byte) (n int, err error) {
 	for range 100 {
-		if n, err = r.Read(p); n != 0 || err != nil {
+		switch n, err = r.Read(p); {
+		case n < 0 || n > len(p): // What is behind p was never read.
+			return 0, errRead
+		case n > 0 || err != nil:
 			return n, err
 		}
 	}

@@ -319,3 +319,24 @@ func (crashes) Read([]byte) (int, error) { panic("in Read") }
 type exits struct{}
 
 func (exits) Read([]byte) (int, error) { runtime.Goexit(); return 0, nil }
+
+// boasts returns a count that no io.Reader may.
+type boasts struct{}
+
+func (boasts) Read(p []byte) (int, error) { return len(p) + 1, nil }
+
+// TestSendFromCount holds that a reader with an impossible count breaks its stream, and
+// that no bytes go out that it has not read.
+func TestSendFromCount(t *testing.T) {
+	r := dialed(t, options{below: conn.Config{HighWater: 20000}}, "X: y")
+	var told error
+	if s := r.c.SendFrom(ws.Binary, conn.Inline(boasts{}), func(err error) { told = err }); s != conn.Queued {
+		t.Fatal(s)
+	}
+	r.Turn()
+	r.Turn()
+	if n := len(r.got()); told == nil || n > 0 || r.c.Send(ws.Text, nil) != conn.Queued {
+		t.Errorf("told %v, %d bytes came", told, n)
+	}
+	r.gone()
+}
