@@ -28,7 +28,7 @@ type Conn struct {
 	host   *host
 	hooks  *hooks
 	out    *outbound // while bytes are queued, in flight or lent
-	gate   *gate     // once a Ref was asked for
+	gate   *gate     // once a Ref was asked for, or a Budget was asked for room
 	clock  *clock    // while it has deadlines or timers
 	beside *beside   // once it has something of what few have
 	final  *final    // from the first step of the close family on

@@ -35,9 +35,76 @@
 // counts. SendBytes borrows the caller's memory until it calls done. Both copy what is
 // short and waits behind others.
 //
+// # Hooks
+//
+// OnOpen runs first and OnClose last, each once; [FullHandler] and the interfaces behind
+// it say when the others run. OnFull and OnDrain alternate, and begin with OnFull. After
+// Close, OnDrain still runs while the queue is flushed, OnData and OnEOF do not. Once the
+// connection has failed or was aborted, neither of the four runs any more. At the end come,
+// in this order: the done functions of SendBytes and SendFrom, those of [Conn.OnRoom],
+// OnClose, and that of [Conn.Detach].
+//
 // # Errors
 //
 // OnClose runs exactly once, as the last call, after every operation of the
 // connection has ended. Its error is nil for an end that was asked for here,
 // io.EOF when the peer had sent its end of file, and a [*CloseError] otherwise.
 package conn
+
+// Where things are, for who reads the source. A file for one system alone has its name
+// behind that of what it is about.
+//
+// A connection:
+//
+//	conn        Conn, its counters, and what it does at the end of a turn
+//	host        what connections with one configuration share on a loop
+//	beside      what few connections have: input that waits, rare counters, parts of the library
+//	handler     Handler, the optional hooks, and Funcs
+//	config errors addr keepalive
+//	listener acceptor limit unix inuse socket
+//	attach attacher detach syscallconn
+//	dial dialing resolve reconnect
+//
+// The way out, from the send to the kernel:
+//
+//	send        Send, Write and their kin
+//	encode fits Encode, Fits and TrySend
+//	water       the marks: admission, OnFull and OnDrain
+//	policy      what makes room for a message that does not fit
+//	budget      Budget; starve: queues that are full for want of it; bypass: what needs none of it
+//	outbound    what is queued and in flight, and the send operation
+//	sendq       the pieces of the queue; cut: what is taken out of its middle
+//	bounds      where messages begin, so that whole ones can be dropped
+//	lone        one message where nothing waits, without a queue
+//	loan        what zero-copy sends read from
+//	room        OnRoom
+//	stream      SendFrom; source fromfile sendfile: where its bytes come from
+//	queuestats  the counters of a Listener, a Dialer or an Attacher
+//
+// The way in:
+//
+//	inbound     receives, pauses, what is parked; adapt: how to receive next
+//	intake      Config.RecvLimit
+//	unread      Unread and OnLeave
+//	poll        waits for a socket beside its receive and send
+//	pipe splice Pipe
+//
+// From other goroutines:
+//
+//	ref         Ref; via: messages of a protocol
+//	gate        where they meet a connection; account: what is pending there
+//	mailbox     what waits for the loop; mail: what the loop does with it
+//	waiter      who waits for room
+//	go          work that blocks
+//
+// The end, and time:
+//
+//	close       Close, CloseWrite, Abort, and the steps to the end
+//	inflight    what a loop that fails calls home
+//	deadline timer
+//
+// Others:
+//
+//	topics shard walk
+//	packet packetconn packetsend packetref packetlisten packetdial
+//	bridge bridge_read bridge_write bridge_file bridge_detach bridge_dial bridge_listener

@@ -35,7 +35,7 @@ type DrainHandler interface {
 	// OnDrain runs once when, after OnFull, pending has come down to LowWater
 	// or below. It never runs inside a Send. It may Send until the queue is
 	// full again, Close, and change the marks. It still runs while a Close
-	// flushes, and never after Abort.
+	// flushes, and never once the connection has failed or was aborted.
 	OnDrain(c *Conn)
 }
 
@@ -93,7 +93,8 @@ func (NopHandler) OnData(*Conn, *buf.Buf) {}
 func (NopHandler) OnClose(*Conn, error) {}
 
 // Funcs is a Handler made of functions, for small programs. A nil function is
-// an event that nobody hears; a nil EOF leaves the default of [EOFHandler].
+// an event that nobody hears; a nil EOF leaves the default of [EOFHandler]. For
+// OnShutdown and OnLeave write a Handler.
 type Funcs struct {
 	Open  func(c *Conn)
 	Data  func(c *Conn, in *buf.Buf)

@@ -2,7 +2,8 @@ package conn
 
 import "context"
 
-// Via makes and sends a message of a protocol of p, on the loop of c.
+// Via makes a message of a protocol of p, the bytes given to WriteVia, and sends it, on
+// the loop of c.
 //
 // Ownership: p is lent until it returns.
 type Via func(c *Conn, p []byte)
