@@ -20,8 +20,12 @@ const (
 	kindSendOpt                       // the batch is an index into optimisticSends.list
 	kindWake
 	kindAlarm
-	kindIgnore // what has no completion: cancel and close, when they fail
+	kindIgnore // what has no completion: other cancels and close, when they fail
 )
+
+// kindRecall is the cancel of a send that is not optimistic, when it fails; the batch is
+// the send's. User data has four bits for a kind, and nothing else is sent as a Cancel.
+const kindRecall = aio.Cancel
 
 const (
 	engineMaxOut = 64 // elements of Op.Out
@@ -50,6 +54,8 @@ type Engine struct {
 	alarm alarm
 	arena arena // message headers of sends that are not submitted yet
 
+	missed []uint64 // user data of sends that a cancel has not found
+
 	slots table.Table[slot] // by Token.Slot
 
 	inflight int  // operations that owe a final completion
@@ -65,11 +71,14 @@ type Engine struct {
 
 // slot is what the engine remembers of a party, in four bytes.
 type slot struct {
-	batch uint16 // of its last send that was not optimistic
+	batch uint16 // of its last send that was not optimistic, and whether that is unanswered
 	fed   bool   // it received bytes since it starved last
 	group uint8  // of its last receive
 	empty bool   // which emptied the socket
 }
+
+// unanswered is set in slot.batch until the first completion of that send.
+const unanswered = aio.BatchMask + 1
 
 var _ aio.Engine = (*Engine)(nil)
 
@@ -209,8 +218,8 @@ func (e *Engine) Submit(op *aio.Op) {
 	}
 }
 
-// submitCancel never looks at the result: it differs between kernels, and the
-// operation's own final completion tells all.
+// submitCancel looks at no result but that of recall: it differs between kernels, and
+// the operation's own final completion tells all.
 func (e *Engine) submitCancel(op *aio.Op) {
 	batch := uint16(0)
 	switch op.Target {
@@ -227,7 +236,8 @@ func (e *Engine) submitCancel(op *aio.Op) {
 	case aio.Send:
 		// At most one send of a party is without its first completion, and
 		// optimistic ones never are when a cancel could find them.
-		batch = e.slots.At(op.Token.Slot).batch
+		e.recall(op.Token.Pack(aio.Send, e.slots.At(op.Token.Slot).batch&aio.BatchMask))
+		return
 	case aio.Poll:
 		batch = e.cancelPoll(op.Token)
 	}

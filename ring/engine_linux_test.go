@@ -119,6 +119,32 @@ func TestShortSendsAreExact(t *testing.T) {
 	}
 }
 
+// A send that waits for a peer which has half-closed ends when it is cancelled, however
+// often the kernel has tried it by then.
+func TestCancelSendToHalfClosed(t *testing.T) {
+	l := newLoop(t, buf.Config{}, ring.EngineConfig{})
+	msg := random(t, 1000)
+	for tries := range 6 {
+		a, b := socketPair(t)
+		fill(t, a)
+		must(t, unix.Shutdown(b, unix.SHUT_WR))
+		l.send(1, a, uint16(tries), aio.PollFirst, msg)
+		for range tries {
+			if cs := l.wait(0); len(cs) > 0 {
+				t.Fatalf("%+v before the cancel", cs)
+			}
+		}
+		l.cancel(1, aio.Send)
+		ended := false
+		l.until("the end of a cancelled send", func(c *aio.Completion) {
+			if c.Kind != aio.Send || c.Res > 0 || !c.Final {
+				t.Fatalf("completion %+v", c)
+			}
+			ended = true
+		}, func() bool { return ended })
+	}
+}
+
 // A receive that was cancelled while bytes came loses none of them.
 func TestCancelRaces(t *testing.T) {
 	l := newLoop(t, buf.Config{BlockSize: 4096}, ring.EngineConfig{})

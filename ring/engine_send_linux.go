@@ -155,7 +155,47 @@ func (e *Engine) submitSend(op *aio.Op) {
 	}
 	s.UserData = op.Token.Pack(aio.Send, op.Batch)
 	e.inflight++
-	e.slots.At(op.Token.Slot).batch = op.Batch // what a cancel needs to name it
+	e.slots.At(op.Token.Slot).batch = op.Batch | unanswered // what a cancel needs to name it
+}
+
+// recall cancels the send with this user data. The kernel may not find one that waits:
+// that to a peer which has half-closed it tries 128 times, since POLLRDHUP counts as an
+// event of the socket, and has it block in a worker thread then. Between the tries no
+// cancel finds it, so one in vain goes again until the send is answered.
+func (e *Engine) recall(data uint64) {
+	if s := e.entry(); s != nil {
+		t, _, batch := aio.Unpack(data)
+		s.PrepCancel(data, 0)
+		s.UserData, s.Flags = t.Pack(kindRecall, batch), SQECQESkipSuccess
+	}
+}
+
+// missRecall notes a cancel that has found nothing.
+func (e *Engine) missRecall(c *CQE) {
+	t, _, batch := aio.Unpack(c.UserData)
+	if c.Res == -int32(unix.ENOENT) && e.slots.At(t.Slot).batch == batch|unanswered {
+		e.missed = append(e.missed, t.Pack(aio.Send, batch))
+	}
+}
+
+// recallMissed has those go again.
+func (e *Engine) recallMissed() {
+	missed := e.missed
+	e.missed = nil
+	for _, data := range missed {
+		e.recall(data)
+	}
+	if e.missed == nil { // Else a flush has brought more.
+		e.missed = missed[:0]
+	}
+}
+
+// sendAnswered notes the first completion of a send.
+func (e *Engine) sendAnswered(c *CQE) {
+	t, _, batch := aio.Unpack(c.UserData)
+	if slot := e.slots.At(t.Slot); slot.batch == batch|unanswered {
+		slot.batch = batch
+	}
 }
 
 // zeroCopySocket reports whether fd is of a family that can send without a copy.

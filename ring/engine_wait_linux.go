@@ -73,6 +73,7 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error)
 			e.refill()
 			e.armStarved()
 		}
+		e.recallMissed()
 		mayBlock := d < 0 || d > 0 && e.ringBy(end)
 		block := mayBlock && !e.prompt && !e.answered() && !e.holdsBlocks() && !e.recv[small].unfed() && !e.recv[bulk].unfed()
 		if block || !e.answered() || e.ring.Pending() > 0 || e.overflow {
@@ -169,6 +170,8 @@ func (e *Engine) scan() {
 		case aio.Send:
 			e.answers.sends++
 			e.countSend(c)
+		case kindRecall:
+			e.missRecall(c)
 		case aio.Recv, kindRecvWide, aio.Accept, aio.Poll, kindWake, kindAlarm:
 			if !c.More() {
 				e.inflight--
@@ -178,6 +181,9 @@ func (e *Engine) scan() {
 }
 
 func (e *Engine) countSend(c *CQE) {
+	if !c.Notif() {
+		e.sendAnswered(c)
+	}
 	switch {
 	case c.More():
 		e.lent++
@@ -194,7 +200,7 @@ func (e *Engine) spill() {
 	e.scan()
 	for i := range e.answers.scanned {
 		switch c := e.ring.cq.at(uint32(i)); kindOf(c) {
-		case kindSendOpt, kindIgnore:
+		case kindSendOpt, kindRecall, kindIgnore:
 		default:
 			e.answers.push(*c)
 		}
