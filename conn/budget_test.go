@@ -273,6 +273,43 @@ func TestBudgetClosesTheLargest(t *testing.T) {
 	}
 }
 
+// TestBudgetReservedBesideOthers holds that what a protocol must say is taken, whatever
+// another loop does with the budget meanwhile.
+func TestBudgetReservedBesideOthers(t *testing.T) {
+	for _, policy := range []conn.BudgetPolicy{conn.BudgetReject, conn.BudgetClose} {
+		p := newPurse(t, 1000, policy, 1, marks(2000, 0, 2000))
+		p.peer.AutoRead(true)
+		stop, ended := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(ended)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					conn.Spend(p.b, 1000)
+					conn.Spend(p.b, -1000)
+				}
+			}
+		}()
+		for i := range 5000 {
+			for range 10 {
+				s := p.c.WriteReserved(make([]byte, 10))
+				if s <= conn.Full {
+					s = p.c.EncodeReserved(10, func(dst []byte) ([]byte, error) { return append(dst, 0), nil })
+				}
+				if s > conn.Full {
+					t.Fatalf("answered %v in round %d", s, i)
+				}
+			}
+			p.Settle("sent", func() bool { return p.c.Pending() == 0 })
+		}
+		close(stop)
+		<-ended
+		p.end()
+	}
+}
+
 // TestBudgetClosesTheCaller holds that a connection which holds the most itself is
 // the one that goes.
 func TestBudgetClosesTheCaller(t *testing.T) {

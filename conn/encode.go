@@ -35,12 +35,15 @@ func (c *Conn) TryEncode(n int, encode func(dst []byte) ([]byte, error)) Status 
 // EncodeReserved is Encode even past the limit, out of the reserve of
 // WriteReserved; n is how long the message is at the most.
 func (c *Conn) EncodeReserved(n int, encode func(dst []byte) ([]byte, error)) Status {
-	if c.state != open || n > Reserve || !c.isBlocked() || c.outbox().reserved+n > Reserve {
+	if c.state != open || n > Reserve {
 		return c.Encode(n, encode)
 	}
-	c.charge(n)
+	s, past := c.admitReserved(n)
+	if !past {
+		return c.encode(s, n, encode)
+	}
 	size := 0
-	s := c.encode(Queued, n, func(dst []byte) ([]byte, error) {
+	s = c.encode(Queued, n, func(dst []byte) ([]byte, error) {
 		p, err := encode(dst)
 		size = len(p)
 		return p, err

@@ -50,6 +50,9 @@ func SetJitter(d *Dialer, jitter func(n int64) int64) { d.kernel.jitter = jitter
 // SameHost reports whether two connections share their place on a loop.
 func SameHost(a, b *Conn) bool { return a.host == b.host }
 
+// Spend counts n bytes to a budget, as another loop would; below 0 it counts them off.
+func Spend(b *Budget, n int) { b.total.Add(int64(n)) }
+
 // Shares returns how many loops a budget remembers.
 func Shares(b *Budget) int {
 	b.mu.Lock()

@@ -212,10 +212,8 @@ func (c *Conn) WriteReserved(p []byte) Status {
 	if c.state != open || n == 0 || n > Reserve {
 		return c.write(p)
 	}
-	past := c.isBlocked() && c.outbox().reserved+n <= Reserve
-	if past {
-		c.charge(n)
-	} else if s := c.admit(n); s != Queued {
+	s, past := c.admitReserved(n)
+	if s != Queued {
 		return s
 	}
 	o := c.outbox()
@@ -229,6 +227,20 @@ func (c *Conn) WriteReserved(p []byte) Status {
 		c.reserve(n)
 	}
 	return c.admitted()
+}
+
+// admitReserved is admit, past the limit where that is needed and the reserve has as
+// much. The charge itself tells whether it is: after a look, another goroutine may take
+// what is free.
+func (c *Conn) admitReserved(n int) (s Status, past bool) {
+	switch {
+	case c.prepaid(n) || c.chargeWithin(n):
+		return Queued, false
+	case c.outbox().reserved+n <= Reserve:
+		c.charge(n)
+		return Queued, true
+	}
+	return c.admit(n), false
 }
 
 // reserve counts n bytes at the end of the queue to the reserve.
