@@ -29,10 +29,10 @@ type final struct {
 
 // Close ends the connection in order: it takes no more sends, flushes what is
 // queued, sends FIN, discards what the peer still sends until its end of file
-// or Linger, and closes. OnClose tells nil, or io.EOF when the peer had ended
-// its side before. Closing twice does nothing.
+// or Linger, and closes. OnClose tells nil, or io.EOF when OnEOF had told that
+// the peer has ended its side. Closing twice does nothing.
 func (c *Conn) Close() {
-	if c.eof {
+	if c.eofHeard {
 		c.closeFor(EOF, io.EOF)
 	} else {
 		c.closeFor(Local, nil)

@@ -97,3 +97,16 @@ func TestOnShutdownPanic(t *testing.T) {
 type badWord struct{ conn.Funcs }
 
 func (h *badWord) OnShutdown(*conn.Conn) { panic("at the end") }
+
+// TestCloseBeforeEOF holds that a connection which is closed before it has heard of its
+// peer's end of file was closed here.
+func TestCloseBeforeEOF(t *testing.T) {
+	r := newRig(t, 64, conn.Config{}, nil)
+	r.peer.CloseWrite()
+	r.c.Ref().Do(func(c *conn.Conn) { c.Stop(r.Loop, false) })
+	r.Settle("close", r.isClosed)
+	if r.err != nil {
+		t.Errorf("OnClose was told %v", r.err)
+	}
+	r.Finish()
+}
