@@ -27,6 +27,9 @@ const (
 // the send's. User data has four bits for a kind, and nothing else is sent as a Cancel.
 const kindRecall = aio.Cancel
 
+// kindRoom is the poll of a send that is held, likewise.
+const kindRoom = aio.Forget
+
 const (
 	engineMaxOut = 64 // elements of Op.Out
 	// flushAttempts bounds how often Submit tries to make room. A kernel that
@@ -54,6 +57,7 @@ type Engine struct {
 	alarm alarm
 	arena arena // message headers of sends that are not submitted yet
 
+	rooms  rooms
 	missed []uint64 // user data of sends that a cancel has not found
 
 	slots table.Table[slot] // by Token.Slot
@@ -69,12 +73,15 @@ type Engine struct {
 	answers answers
 }
 
-// slot is what the engine remembers of a party, in four bytes.
+// slot is what the engine remembers of a party, in twelve bytes.
 type slot struct {
-	batch uint16 // of its last send that was not optimistic, and whether that is unanswered
+	fd    int32  // of its last send that was not optimistic
+	batch uint16 // of that send, and whether it is unanswered
 	fed   bool   // it received bytes since it starved last
 	group uint8  // of its last receive
 	empty bool   // which emptied the socket
+
+	recalled bool // the send is to be cancelled
 }
 
 // unanswered is set in slot.batch until the first completion of that send.
@@ -234,6 +241,10 @@ func (e *Engine) submitCancel(op *aio.Op) {
 			return
 		}
 	case aio.Send:
+		if e.cancelHeld(op.Token) {
+			return
+		}
+		e.slots.At(op.Token.Slot).recalled = true
 		// At most one send of a party is without its first completion, and
 		// optimistic ones never are when a cancel could find them.
 		e.recall(op.Token.Pack(aio.Send, e.slots.At(op.Token.Slot).batch&aio.BatchMask))

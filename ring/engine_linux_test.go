@@ -145,6 +145,49 @@ func TestCancelSendToHalfClosed(t *testing.T) {
 	}
 }
 
+// A send that waits for a peer which has half-closed is told when there is room, and
+// not before; or when it is cancelled.
+func TestSendToHalfClosed(t *testing.T) {
+	for name, pair := range map[string]func(testing.TB) (int, int){"unix": socketPair, "tcp": tcpPair} {
+		for _, cancelled := range []bool{false, true} {
+			l := newLoop(t, buf.Config{}, ring.EngineConfig{})
+			a, b := pair(t)
+			must(t, unix.SetsockoptInt(a, unix.SOL_SOCKET, unix.SO_SNDBUF, 16<<10))
+			must(t, unix.SetsockoptInt(b, unix.SOL_SOCKET, unix.SO_RCVBUF, 16<<10))
+			must(t, unix.Shutdown(b, unix.SHUT_WR))
+			msg := random(t, 100_000)
+			waits := false
+			send := func() {
+				waits = true
+				l.send(1, a, 7, aio.PollFirst, msg[:1000], msg[1000:])
+			}
+			each := func(c *aio.Completion) {
+				if waits = false; c.Kind != aio.Send || c.Batch != 7 || !c.Final || c.Res < 0 {
+					t.Fatalf("%s: %+v", name, c)
+				}
+			}
+			send()
+			began := time.Now()
+			l.until("a send that waits", func(c *aio.Completion) {
+				if each(c); c.Res == 0 {
+					t.Fatalf("%s: %+v though nobody reads", name, c)
+				}
+				send()
+			}, func() bool { return time.Since(began) > 300*time.Millisecond })
+			if cancelled {
+				l.cancel(1, aio.Send)
+				each = func(c *aio.Completion) { waits = false }
+			}
+			l.until("the end of the send over "+name, each, func() bool {
+				if !cancelled {
+					readAll(t, b)
+				}
+				return !waits
+			})
+		}
+	}
+}
+
 // A receive that was cancelled while bytes came loses none of them.
 func TestCancelRaces(t *testing.T) {
 	l := newLoop(t, buf.Config{BlockSize: 4096}, ring.EngineConfig{})

@@ -155,7 +155,8 @@ func (e *Engine) submitSend(op *aio.Op) {
 	}
 	s.UserData = op.Token.Pack(aio.Send, op.Batch)
 	e.inflight++
-	e.slots.At(op.Token.Slot).batch = op.Batch | unanswered // what a cancel needs to name it
+	slot := e.slots.At(op.Token.Slot)
+	slot.fd, slot.batch, slot.recalled = op.FD, op.Batch|unanswered, false // what a cancel needs to name it
 }
 
 // recall cancels the send with this user data. The kernel may not find one that waits:

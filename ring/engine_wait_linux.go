@@ -74,6 +74,7 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error)
 			e.armStarved()
 		}
 		e.recallMissed()
+		e.awaitRooms()
 		mayBlock := d < 0 || d > 0 && e.ringBy(end)
 		block := mayBlock && !e.prompt && !e.answered() && !e.holdsBlocks() && !e.recv[small].unfed() && !e.recv[bulk].unfed()
 		if block || !e.answered() || e.ring.Pending() > 0 || e.overflow {
@@ -168,11 +169,13 @@ func (e *Engine) scan() {
 		case kindSendOpt:
 			e.sends.answer(c)
 		case aio.Send:
-			e.answers.sends++
 			e.countSend(c)
+			if !e.holdSend(c) {
+				e.answers.sends++
+			}
 		case kindRecall:
 			e.missRecall(c)
-		case aio.Recv, kindRecvWide, aio.Accept, aio.Poll, kindWake, kindAlarm:
+		case aio.Recv, kindRecvWide, aio.Accept, aio.Poll, kindRoom, kindWake, kindAlarm:
 			if !c.More() {
 				e.inflight--
 			}
@@ -240,6 +243,10 @@ answers:
 			if e.completePoll(&done[m], c) {
 				m++
 			}
+		case kindRoom:
+			if e.completeRoom(&done[m], c) {
+				m++
+			}
 		case kindWake:
 			e.completeWake(c)
 		case kindAlarm:
@@ -272,7 +279,7 @@ func (e *Engine) tellAnsweredSends(done []aio.Completion, total int) (n, looked 
 			fits--
 		case kindRecvWide:
 			fits -= e.wide.left(c)
-		case aio.Recv, aio.Accept, aio.Poll:
+		case aio.Recv, aio.Accept, aio.Poll, kindRoom:
 			fits--
 		}
 	}
