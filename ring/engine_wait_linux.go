@@ -73,8 +73,10 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error)
 			e.refill()
 			e.armStarved()
 		}
-		e.recallMissed()
-		e.awaitRooms()
+		if len(e.missed)+len(e.rooms.fresh)+len(e.rooms.over) > 0 {
+			e.recallMissed()
+			e.awaitRooms()
+		}
 		mayBlock := d < 0 || d > 0 && e.ringBy(end)
 		block := mayBlock && !e.prompt && !e.answered() && !e.holdsBlocks() && !e.recv[small].unfed() && !e.recv[bulk].unfed()
 		if block || !e.answered() || e.ring.Pending() > 0 || e.overflow {
