@@ -29,7 +29,7 @@ import (
 // be reading from s.
 // Thread: any.
 func Attach(on reactor.Remote, s io.Closer, h Handler, cfg Config, heard []byte) error {
-	if _, err := cfg.Check(); err != nil {
+	if _, err := cfg.check(h); err != nil {
 		return fmt.Errorf("conn: attach: %w", err)
 	}
 	return attach(s, heard, func(fd int, heard []byte) error { return AttachFD(on, fd, h, cfg, heard) })
@@ -77,7 +77,7 @@ func duplicate(c syscall.Conn) (fd int, err error) {
 // still the caller's.
 // Thread: any.
 func AttachFD(on reactor.Remote, fd int, h Handler, cfg Config, heard []byte) error {
-	cfg, err := cfg.Check()
+	cfg, err := cfg.check(h)
 	if err == nil {
 		err = prepare(fd, cfg)
 	}

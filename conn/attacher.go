@@ -52,7 +52,7 @@ var ErrMaxConns = errors.New("conn: as many connections as may be")
 // NewAttacher returns an Attacher onto the loops of g, with cfg, whose connections h
 // serves.
 func NewAttacher(g *reactor.Group, h Handler, cfg Config) (*Attacher, error) {
-	cfg, err := cfg.Check()
+	cfg, err := cfg.check(h)
 	if err != nil {
 		return nil, err
 	}

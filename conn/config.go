@@ -144,6 +144,15 @@ func (c *Config) deadlines() Deadlines {
 	return Deadlines{Idle: c.IdleTimeout, Read: c.ReadTimeout, Write: c.WriteTimeout, Handshake: c.HandshakeTimeout}
 }
 
+// check is Check, and that somebody hears of the connections.
+func (c Config) check(h Handler) (Config, error) {
+	c, err := c.Check()
+	if err == nil && h == nil {
+		err = ErrNoHandler
+	}
+	return c, err
+}
+
 // Check returns c with its defaults filled in, or an error that names the
 // field that contradicts another. It never changes what was set.
 func (c Config) Check() (Config, error) {

@@ -159,12 +159,9 @@ func (d *Dialer) Dial(l *reactor.Loop, network, address string, h Handler) (*Con
 }
 
 func (d *Dialer) dial(l *reactor.Loop, network, address string, h Handler, opened func(error)) (*Conn, error) {
-	to, err := parseTarget(network, address)
+	to, err := streamTarget(network, address, h)
 	if err != nil {
 		return nil, err
-	}
-	if to.isUDP() {
-		return nil, fmt.Errorf("%w: DialPacket is for datagrams", net.UnknownNetworkError(network))
 	}
 	host, err := d.host(l)
 	if err != nil {
@@ -240,10 +237,23 @@ func (d *Dialer) Start(ctx context.Context, at reactor.Remote, network, address 
 	return d.start(ctx, at, network, address, h, nil)
 }
 
+// streamTarget reads what a connection is dialed to, and that somebody hears of it.
+func streamTarget(network, address string, h Handler) (target, error) {
+	to, err := parseTarget(network, address)
+	switch {
+	case err != nil:
+	case to.isUDP():
+		err = fmt.Errorf("%w: DialPacket is for datagrams", net.UnknownNetworkError(network))
+	case h == nil:
+		err = ErrNoHandler
+	}
+	return to, err
+}
+
 // start is Start with a function that runs on the loop, once: with the connection
 // when OnOpen has run, or with the error.
 func (d *Dialer) start(ctx context.Context, at reactor.Remote, network, address string, h Handler, told func(*Conn, error)) error {
-	if _, err := parseTarget(network, address); err != nil {
+	if _, err := streamTarget(network, address, h); err != nil {
 		return err
 	}
 	posted := at.Post(func(l *reactor.Loop) {

@@ -14,6 +14,9 @@ var ErrSendBufferFull = errors.New("conn: send buffer full")
 // ErrClosed says that the connection takes no more: net.ErrClosed.
 var ErrClosed = net.ErrClosed
 
+// ErrNoHandler says that there is nobody to hear of a connection: the Handler is nil.
+var ErrNoHandler = errors.New("conn: no Handler")
+
 // Status is the answer to a send. It does not depend on the engine.
 type Status uint8
 

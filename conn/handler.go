@@ -2,7 +2,8 @@ package conn
 
 import "github.com/penstock-go/penstock/buf"
 
-// Handler is what a connection does with its events.
+// Handler is what a connection does with its events. Whoever is given nil instead answers
+// ErrNoHandler.
 //
 // Thread: every method runs on the connection's loop. One Handler that serves
 // a whole listener is called from all loops at once, each time with a

@@ -70,7 +70,7 @@ type ListenerStats struct {
 // keeps its address for some tenths of a second. So call it from a goroutine,
 // not from a handler.
 func Listen(g *reactor.Group, network, address string, h Handler, cfg Config) (*Listener, error) {
-	cfg, err := cfg.Check()
+	cfg, err := cfg.check(h)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,8 @@ type Source struct {
 	Local netip.Addr
 }
 
-// PacketHandler is what a socket of datagrams does with its events.
+// PacketHandler is what a socket of datagrams does with its events. Whoever is given nil
+// instead answers ErrNoHandler.
 //
 // Thread: every method runs on the socket's loop. One PacketHandler that serves
 // ListenPacket is called from all loops at once, each time with the socket of

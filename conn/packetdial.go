@@ -49,6 +49,9 @@ func (d *Dialer) dialPacket(l *reactor.Loop, network, address string, h PacketHa
 		return nil, net.UnknownNetworkError(network)
 	}
 	cfg, err := d.Packet.Check()
+	if err == nil && h == nil {
+		err = ErrNoHandler
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,9 @@ type PacketListener struct {
 // process has set SO_REUSEPORT. The errors of the system wrap a syscall.Errno.
 func ListenPacket(g *reactor.Group, network, address string, h PacketHandler, cfg PacketConfig) (*PacketListener, error) {
 	cfg, err := cfg.Check()
+	if err == nil && h == nil {
+		err = ErrNoHandler
+	}
 	if err != nil {
 		return nil, err
 	}

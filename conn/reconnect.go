@@ -3,6 +3,7 @@ package conn
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -56,6 +57,9 @@ type Reconnect struct {
 func (r *Reconnect) check() error {
 	if r != nil && (r.Least < 0 || r.Most < 0 || r.Attempts < 0) {
 		return errors.New("conn: negative Least, Most or Attempts of Reconnect")
+	}
+	if r != nil && r.Most > 0 && r.Least > r.Most {
+		return fmt.Errorf("conn: Reconnect waits %v at least and %v at the most", r.Least, r.Most)
 	}
 	return nil
 }

@@ -36,12 +36,19 @@ func atMost(n int, quota float64) int {
 
 // affinity returns the CPUs that the calling thread may run on.
 func affinity() []int {
-	var set unix.CPUSet
-	if unix.SchedGetaffinity(0, &set) != nil {
-		return nil
+	set := unix.NewCPUSet(1024)
+	for { // EINVAL: the kernel can name more CPUs.
+		err := unix.SchedGetaffinityDynamic(0, set)
+		if err == nil {
+			break
+		}
+		if err != unix.EINVAL || len(set) > 1<<14 {
+			return nil
+		}
+		set = append(set, set...)
 	}
 	var cpus []int
-	for cpu := 0; len(cpus) < set.Count(); cpu++ {
+	for cpu, count := 0, set.Count(); len(cpus) < count; cpu++ {
 		if set.IsSet(cpu) {
 			cpus = append(cpus, cpu)
 		}
@@ -51,9 +58,9 @@ func affinity() []int {
 
 // pin ties the calling thread to one CPU.
 func pin(cpu int) error {
-	var set unix.CPUSet
+	set := unix.NewCPUSet(cpu + 1)
 	set.Set(cpu)
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
+	if err := unix.SchedSetaffinityDynamic(0, set); err != nil {
 		return fmt.Errorf("reactor: pin to CPU %d: %w", cpu, err)
 	}
 	return nil

@@ -5,7 +5,8 @@ import (
 	"github.com/penstock-go/penstock/conn"
 )
 
-// Handler is what a WebSocket does with its events.
+// Handler is what a WebSocket does with its events. Whoever is given nil instead answers
+// conn.ErrNoHandler.
 //
 // Thread: every method runs on the connection's loop, and must not block. One
 // Handler that serves a whole listener is called from all loops at once, each

@@ -9,6 +9,7 @@ import (
 	"weak"
 
 	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/reactor"
 )
 
@@ -25,6 +26,9 @@ type endpoint struct {
 
 func newEndpoint(h Handler, cfg Config, client bool) (*endpoint, error) {
 	cfg, err := cfg.Check()
+	if err == nil && h == nil {
+		err = conn.ErrNoHandler
+	}
 	if err != nil {
 		return nil, err
 	}
