@@ -82,6 +82,7 @@ type slot struct {
 	empty bool   // which emptied the socket
 
 	recalled bool // the send is to be cancelled
+	plain    bool // the next is to be one with a copy: see sendAnswered
 }
 
 // unanswered is set in slot.batch until the first completion of that send.

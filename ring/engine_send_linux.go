@@ -133,7 +133,7 @@ func (o *optimisticSends) reuse() {
 }
 
 func (e *Engine) submitSend(op *aio.Op) {
-	zeroCopy := op.Flags&aio.ZeroCopy != 0 && e.caps.ZeroCopy && zeroCopySocket(op.FD)
+	zeroCopy := op.Flags&aio.ZeroCopy != 0 && e.caps.ZeroCopy && !e.slots.At(op.Token.Slot).plain && zeroCopySocket(op.FD)
 	isOptimistic := op.Flags&aio.PollFirst == 0 && !zeroCopy
 	s := e.sendEntry()
 	if s == nil {
@@ -191,11 +191,12 @@ func (e *Engine) recallMissed() {
 	}
 }
 
-// sendAnswered notes the first completion of a send.
+// sendAnswered notes the first completion of a send. One without a copy on which the kernel
+// has given up cannot be held, since its buffers are at home only later: the next can.
 func (e *Engine) sendAnswered(c *CQE) {
 	t, _, batch := aio.Unpack(c.UserData)
 	if slot := e.slots.At(t.Slot); slot.batch == batch|unanswered {
-		slot.batch = batch
+		slot.batch, slot.plain = batch, c.More() && c.Res == -int32(unix.EAGAIN)
 	}
 }
 
