@@ -117,9 +117,10 @@ const (
 	// what the engine had received before it saw the Cancel.
 	Bulk
 	// Once concerns Recv: the first completion is the final one, as with Bulk,
-	// and the bytes come in a small block. A unix socket is received from in no
-	// other way, since io_uring may lose the end of file of one whose receive
-	// stays armed (liburing#1549).
+	// and the bytes come in a small block, or with Bulk as that says. A unix socket
+	// is received from in no other way, since io_uring may lose the end of file of
+	// one whose receive stays armed (liburing#1549), and since recv(2) stops behind
+	// bytes that descriptors came with, which looks like an empty socket.
 	Once
 	// Wide concerns Recv with Bulk: it may bring up to WideBlocks at once.
 	Wide

@@ -55,16 +55,17 @@ func (c *Conn) adapt(n int, final bool) {
 // howToReceive returns the flags of the next receive. It may bring several blocks while
 // the peer fills them, and so much fits until the queue is full, or until whoever takes
 // the input has enough.
-func (c *Conn) howToReceive() aio.Flags {
+func (c *Conn) howToReceive() (how aio.Flags) {
+	if c.unix {
+		how = aio.Once
+	}
 	switch {
 	case c.bulk && c.filled >= filledEnough && c.room() >= wide:
-		return aio.Bulk | aio.Wide
+		how |= aio.Bulk | aio.Wide
 	case c.bulk:
-		return aio.Bulk
-	case c.unix:
-		return aio.Once
+		how |= aio.Bulk
 	}
-	return 0
+	return how
 }
 
 // room returns the bytes that may come until reading is paused, as far as that is

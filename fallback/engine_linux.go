@@ -92,6 +92,7 @@ const (
 	recvOnce                       // and ends with its first completion
 	recvBulk                       // and so, in a large block
 	recvWide                       // or in several
+	recvLocal                      // and so, from a unix socket
 	acceptArmed                    // an Accept is in flight
 	readable                       // an edge said so, and nothing has emptied the socket since
 	writable                       // the same for room
@@ -100,7 +101,6 @@ const (
 	hungry                         // Recv was told -ENOBUFS and nothing has come since
 	waiting                        // the slot is in Engine.starved
 	pollOnly                       // fd is in the epoll set for one Poll at a time, not registered
-	local                          // fd is a unix socket
 )
 
 // slot is what the engine knows about the party with that number.
@@ -180,16 +180,8 @@ func (e *Engine) Submit(op *aio.Op) {
 		e.send(op)
 	case aio.Recv:
 		s := e.slot(op.Token)
-		s.flags &^= recvOnce | recvBulk | recvWide
-		switch {
-		case op.Flags&aio.Bulk != 0:
-			s.flags |= recvOnce | recvBulk
-			if op.Flags&aio.Wide != 0 {
-				s.flags |= recvWide
-			}
-		case op.Flags&aio.Once != 0:
-			s.flags |= recvOnce
-		}
+		s.flags &^= recvOnce | recvBulk | recvWide | recvLocal
+		s.flags |= recvFlags(op.Flags)
 		e.arm(op, recvArmed, streamEvents)
 	case aio.Accept:
 		e.arm(op, acceptArmed, unix.EPOLLIN)
@@ -306,10 +298,7 @@ func (e *Engine) register(s *slot, op *aio.Op, events uint32) unix.Errno {
 	}
 	s.fd = op.FD
 	s.flags |= registered
-	s.flags &^= readable | writable | hangup | pollOnly | local
-	if domain, err := unix.GetsockoptInt(int(op.FD), unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil && domain == unix.AF_UNIX {
-		s.flags |= local
-	}
+	s.flags &^= readable | writable | hangup | pollOnly
 	return 0
 }
 

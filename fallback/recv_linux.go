@@ -10,6 +10,20 @@ import (
 	"github.com/penstock-go/penstock/buf"
 )
 
+// recvFlags returns the flags of a slot for a Recv.
+func recvFlags(how aio.Flags) (flags uint16) {
+	if how&aio.Bulk != 0 {
+		flags = recvOnce | recvBulk
+		if how&aio.Wide != 0 {
+			flags |= recvWide
+		}
+	}
+	if how&aio.Once != 0 {
+		flags |= recvOnce | recvLocal
+	}
+	return flags
+}
+
 // recv receives from s, one block or more, and returns how many completions there
 // are to tell.
 func (e *Engine) recv(s *slot, at uint32, done []aio.Completion) int {
@@ -20,7 +34,7 @@ func (e *Engine) recv(s *slot, at uint32, done []aio.Completion) int {
 	switch {
 	case s.has(recvWide):
 		return e.recvMany(s, at, pool, done[:min(aio.WideBlocks, len(done))])
-	case s.has(local):
+	case s.has(recvLocal):
 		return e.recvMany(s, at, pool, done[:1])
 	}
 	b := pool.Get()

@@ -78,7 +78,7 @@ func TestUrgentData(t *testing.T) {
 // TestDescriptorsAmongBytes holds that bytes behind some that a descriptor came with are
 // received although recvmsg(2) stops there.
 func TestDescriptorsAmongBytes(t *testing.T) {
-	for _, flags := range []aio.Flags{0, aio.Once, aio.Bulk, aio.Bulk | aio.Wide} {
+	for _, flags := range []aio.Flags{aio.Once, aio.Once | aio.Bulk, aio.Once | aio.Bulk | aio.Wide} {
 		b := newBench(t, 1, buf.Config{BlockSize: 4096})
 		const with, behind = "with", "behind"
 		if err := unix.Sendmsg(b.far[0], []byte(with), unix.UnixRights(b.far[0]), nil, 0); err != nil {

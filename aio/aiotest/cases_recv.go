@@ -37,7 +37,7 @@ func caseEOF(r *rig) {
 // caseRecvOnce: a receive of one block, small or large, ends with it, and the next
 // one goes on, to the end of file that comes together with bytes.
 func caseRecvOnce(r *rig) {
-	for _, flag := range []aio.Flags{aio.Once, aio.Bulk} {
+	for _, flag := range []aio.Flags{aio.Once, aio.Bulk, aio.Once | aio.Bulk} {
 		p := r.connect()
 		p.asks = flag
 		data := r.random(100_000)

@@ -106,8 +106,8 @@ func (a *actor) forgive() {
 	}
 }
 
-// asksOf are the kinds of receives. The last is for TCP alone (see aio.Once).
-var asksOf = [...]aio.Flags{aio.Once, aio.Bulk, aio.Bulk | aio.Wide, 0}
+// asksOf are the kinds of receives. Those without aio.Once are for TCP alone.
+var asksOf = [...]aio.Flags{aio.Once, aio.Once | aio.Bulk, aio.Once | aio.Bulk | aio.Wide, aio.Bulk, aio.Bulk | aio.Wide, 0}
 
 // act does one thing, if that is allowed now.
 func (a *actor) act() {
@@ -133,7 +133,7 @@ func (a *actor) act() {
 	case k == 5 && !a.armed:
 		most := len(asksOf)
 		if r.net.name() == "unix" {
-			most--
+			most = 3
 		}
 		a.asks = asksOf[r.rng.IntN(most)]
 		a.recv()

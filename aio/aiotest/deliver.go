@@ -245,8 +245,10 @@ func (f *Fake) recvSome(o *op, c *aio.Completion) bool {
 // last one, or one that was not filled.
 func (f *Fake) endsWith(o *op, b *buf.Buf) bool {
 	o.blocks++
-	return o.Flags&aio.Once != 0 || o.Flags&aio.Bulk != 0 &&
-		(len(b.Room()) > 0 || len(o.sock.in) == 0 || o.Flags&aio.Wide == 0 || o.blocks == aio.WideBlocks)
+	if o.Flags&aio.Wide != 0 {
+		return len(b.Room()) > 0 || len(o.sock.in) == 0 || o.blocks == aio.WideBlocks
+	}
+	return o.Flags&(aio.Once|aio.Bulk) != 0
 }
 
 // deliverAccept tells at most four completions of o.
