@@ -437,7 +437,9 @@ func (s *seqs) say() {
 // byte of a message comes twice. With Keep none is dropped that was not begun.
 func TestSimReconnect(t *testing.T) {
 	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
-		w := newWorld(t, seed, aiotest.Faults())
+		faults := aiotest.Faults()
+		faults.NoMemory = 0.003
+		w := newWorld(t, seed, faults)
 		cfg := w.config()
 		keep := w.Rand.IntN(2) == 0
 		d, f := w.dialer(&conn.Dialer{
@@ -517,7 +519,8 @@ func (s *seqs) check(f *far) {
 		if !bytes.HasPrefix(s.stream[start:], peer.Received()) {
 			t.Fatalf("connection %d has other bytes than were sent from %d on", k, start)
 		}
-		if k == len(s.starts)-1 && s.err == nil && len(peer.Received()) != len(s.stream[start:]) {
+		// One that has closed answers what comes with a reset, which may be behind our end.
+		if k == len(s.starts)-1 && s.err == nil && !peer.WasReset() && len(peer.Received()) != len(s.stream[start:]) {
 			t.Fatalf("closed in order, and the last connection has %d bytes of %d", len(peer.Received()), len(s.stream[start:]))
 		}
 	}

@@ -285,7 +285,7 @@ func TestGoShutdown(t *testing.T) {
 func TestSimGo(t *testing.T) {
 	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		faults := aiotest.Faults()
-		faults.Reset = 0.002
+		faults.Reset, faults.NoMemory = 0.002, 0.002
 		w := newWorld(t, seed, faults)
 		var all []*worker
 		for range 1 + w.Rand.IntN(4) {

@@ -370,7 +370,7 @@ func TestSimPipe(t *testing.T) {
 	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		faults := aiotest.Faults()
 		if seed%3 == 0 {
-			faults.Reset = 0.003
+			faults.Reset, faults.NoMemory = 0.003, 0.003
 		}
 		w := newWorld(t, seed, faults)
 		worlds := []*world{w, w}

@@ -346,7 +346,7 @@ func TestSimReconnectFile(t *testing.T) {
 	file := tempFile(t, noise(21, 60_000))
 	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		faults := aiotest.Faults()
-		faults.Reset = 0.01
+		faults.Reset, faults.NoMemory = 0.01, 0.01
 		w := newWorld(t, seed, faults)
 		d, f := w.dialer(&conn.Dialer{Reconnect: &conn.Reconnect{Keep: seed%2 == 0}, Config: conn.Config{HighWater: 4000, Limit: 4000}})
 		taken, told, closes := 0, 0, 0

@@ -363,7 +363,7 @@ func TestSimEcho(t *testing.T) {
 func TestSimReset(t *testing.T) {
 	looptest.Seeds(t, 2000, func(t *testing.T, seed uint64) {
 		faults := aiotest.Faults()
-		faults.Reset = 0.01
+		faults.Reset, faults.NoMemory = 0.01, 0.01
 		w := newWorld(t, seed, faults)
 		fd, peer := w.Fake.Open()
 		p := &party{w: w, echo: w.Rand.IntN(2) == 0}

@@ -498,7 +498,7 @@ func TestSimStreamReset(t *testing.T) {
 	file := tempFile(t, streamNoise)
 	looptest.Seeds(t, 300, func(t *testing.T, seed uint64) {
 		faults := aiotest.Faults()
-		faults.Reset = 0.005
+		faults.Reset, faults.NoMemory = 0.005, 0.005
 		w := newWorld(t, seed, faults)
 		fd, peer := w.Fake.Open()
 		p := &party{w: w}

@@ -242,7 +242,7 @@ func TestSimulation(t *testing.T) {
 			LateCancel: 0.3, CancelRace: 0.3, SendBufferMin: 200, SendBufferMax: 4000,
 		}
 		if seed%5 == 0 {
-			faults.Reset = 0.001
+			faults.Reset, faults.NoMemory = 0.001, 0.001
 		}
 		policy := conn.Reject
 		if seed%7 == 0 {

@@ -51,11 +51,12 @@ type Config struct {
 	AcceptError float64 // an Accept ends with -EMFILE, -ECONNABORTED or the like
 	FinalAccept float64 // a completion with a descriptor ends the Accept
 
-	Reset float64 // a Wait begins with a reset of a given connection
+	Reset    float64 // a Wait begins with a reset of a given connection
+	NoMemory float64 // a Send, Try, Recv or Poll gives -ENOMEM, and has done nothing
 }
 
 // Faults returns a Config in which everything goes wrong often, except that no
-// connection is reset: bytes in must still be bytes out.
+// connection is reset and memory is there: bytes in must still be bytes out.
 func Faults() Config {
 	return Config{
 		ZeroCopy:  true,

@@ -154,6 +154,9 @@ func (f *Fake) push(s *socket, out [][]byte, size int, mayBlock bool) int32 {
 	if errno := s.sendError(f); errno != 0 {
 		return -int32(errno)
 	}
+	if f.chance(f.cfg.NoMemory) {
+		return -int32(syscall.ENOMEM)
+	}
 	if s.peer.closed {
 		// The first segment to a peer that is gone is taken, and answered by a RST.
 		s.peer.Reset()
@@ -202,6 +205,8 @@ func (f *Fake) deliverRecv(o *op, done []aio.Completion) (n int) {
 			done[n] = o.completion(-int32(syscall.ECANCELED), true, true)
 		case !o.sock.readable() || !cancelled && f.chance(f.cfg.LateRecv):
 			return n
+		case f.chance(f.cfg.NoMemory):
+			done[n] = o.completion(-int32(syscall.ENOMEM), true, true)
 		case len(o.sock.in) == 0:
 			done[n] = o.completion(o.sock.recvEnd(), true, true)
 		case !o.sock.starved && f.chance(f.cfg.NoBuffers):
@@ -287,6 +292,8 @@ func (f *Fake) deliverPoll(o *op, done []aio.Completion) int {
 		done[0] = o.completion(-int32(syscall.ECANCELED), true, true)
 	case events == 0 || !cancelled && f.chance(f.cfg.LateRecv):
 		return 0
+	case f.chance(f.cfg.NoMemory):
+		done[0] = o.completion(-int32(syscall.ENOMEM), true, true)
 	default:
 		done[0] = o.completion(events, true, true)
 	}

@@ -336,6 +336,23 @@ func TestFakePeer(t *testing.T) {
 			t.Errorf("Try gave %d after the reset was told, want -EPIPE", n)
 		}
 	})
+	t.Run("no memory", func(t *testing.T) {
+		f := aiotest.NewFake(1, newPool(t), aiotest.Config{NoMemory: 1})
+		fd, p := f.Open()
+		p.Feed([]byte("x"))
+		if c := recv(f, fd); c.Err() != syscall.ENOMEM || !c.In.IsZero() {
+			t.Errorf("recv: %v, want ENOMEM", c.Err())
+		}
+		op := aio.Op{Token: tok, Kind: aio.Send, FD: fd, Out: [][]byte{{1}}}
+		if n := f.Try(&op); n != -int(syscall.ENOMEM) {
+			t.Errorf("Try gave %d, want -ENOMEM", n)
+		}
+		f.Submit(&op)
+		f.Submit(&aio.Op{Token: tok, Kind: aio.Poll, FD: fd, Events: 1})
+		if n, _ := f.Wait(done, 0); n != 2 || done[0].Err() != syscall.ENOMEM || done[1].Err() != syscall.ENOMEM || len(p.ReadAll()) != 0 {
+			t.Errorf("%d completions: %v, want two with ENOMEM", n, done[:n])
+		}
+	})
 	t.Run("unread input resets", func(t *testing.T) {
 		f := aiotest.NewFake(1, newPool(t), aiotest.Config{})
 		fd, p := f.Open()
