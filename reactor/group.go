@@ -92,6 +92,7 @@ func (g *Group) run() error {
 		g.each(func(l *Loop) { l.stop(true) })
 		g.wg.Wait()
 		g.drop(g.loops[i+1:])
+		g.work.close()
 		return err
 	}
 	return nil

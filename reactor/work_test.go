@@ -102,3 +102,26 @@ func TestShutdownWaitsForWork(t *testing.T) {
 		testutil.Eventually(t, 5*time.Second, "end", ended.Load)
 	}
 }
+
+// TestFailedStartGivesUpWork: of the work that an OnStart has given before it fails, what
+// has not begun never runs.
+func TestFailedStartGivesUpWork(t *testing.T) {
+	began, free, late := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	done := func(*reactor.Loop, *reactor.Failure) {}
+	refused := errors.New("no licence")
+	_, err := reactor.Start(reactor.Config{Loops: 1, Workers: 1, Engine: reactor.Epoll, OnStart: func(l *reactor.Loop) error {
+		l.Work(func() { close(began); <-free }, done)
+		l.Work(func() { close(late) }, done)
+		<-began
+		return refused
+	}})
+	if !errors.Is(err, refused) {
+		t.Errorf("Start = %v", err)
+	}
+	close(free)
+	select {
+	case <-late:
+		t.Error("work ran for a group that never was")
+	case <-time.After(50 * time.Millisecond):
+	}
+}
