@@ -124,52 +124,30 @@ func warn(cfg Config, godebug string) {
 func (g *Group) open(open opener) error {
 	cpus := affinity()
 	g.loops = nil
-	var first error
 	for i := range g.cfg.Loops {
-		opened := make(chan *Loop)
-		failed := make(chan error)
-		go g.thread(i, cpus, open, opened, failed)
-		select {
-		case l := <-opened:
-			g.loops = append(g.loops, l)
-		case err := <-failed:
-			first = fmt.Errorf("loop %d: %w", i, err)
-		}
-		if first != nil {
-			break
+		opened := make(chan error)
+		go g.thread(i, cpus, open, opened)
+		if err := <-opened; err != nil {
+			g.drop(g.loops)
+			return fmt.Errorf("loop %d: %w", i, err)
 		}
 	}
-	if first != nil {
-		g.drop(g.loops)
-	}
-	return first
+	return nil
 }
 
 // thread is the life of one loop's thread. It is never unlocked, so the
 // thread ends with the goroutine, and with it its affinity.
-func (g *Group) thread(id int, cpus []int, open opener, opened chan<- *Loop, failed chan<- error) {
+func (g *Group) thread(id int, cpus []int, open opener, opened chan<- error) {
 	runtime.LockOSThread()
 	defer enterThread()()
-	if g.cfg.Pin && len(cpus) > 0 {
-		if err := pin(cpus[id%len(cpus)]); err != nil {
-			failed <- err
-			return
-		}
-	}
-	small, bulk, err := g.cfg.pools()
+	l, err := g.newLoop(id, cpus, open)
 	if err != nil {
-		failed <- err
+		opened <- err
 		return
 	}
-	engine, err := open(small, bulk)
-	if err != nil {
-		failed <- err
-		return
-	}
-	l := NewLoop(LoopConfig{ID: id, Engine: engine, Small: small, Bulk: bulk, Logger: g.cfg.Logger, Spin: g.cfg.Spin, workers: g.work})
 	l.isHere()
-	l.start, l.started, l.gone = make(chan bool), make(chan error, 1), make(chan struct{})
-	opened <- l
+	g.loops = append(g.loops, l)
+	opened <- nil
 	defer close(l.gone)
 	if run := <-l.start; !run {
 		l.end()
@@ -177,6 +155,26 @@ func (g *Group) thread(id int, cpus []int, open opener, opened chan<- *Loop, fai
 	}
 	defer g.wg.Done()
 	g.life(l)
+}
+
+// newLoop makes a loop for the calling thread, and ties that to its CPU.
+func (g *Group) newLoop(id int, cpus []int, open opener) (*Loop, error) {
+	if g.cfg.Pin && len(cpus) > 0 {
+		if err := pin(cpus[id%len(cpus)]); err != nil {
+			return nil, err
+		}
+	}
+	small, bulk, err := g.cfg.pools()
+	if err != nil {
+		return nil, err
+	}
+	engine, err := open(small, bulk)
+	if err != nil {
+		return nil, err
+	}
+	l := NewLoop(LoopConfig{ID: id, Engine: engine, Small: small, Bulk: bulk, Logger: g.cfg.Logger, Spin: g.cfg.Spin, workers: g.work})
+	l.start, l.started, l.gone = make(chan bool), make(chan error, 1), make(chan struct{})
+	return l, nil
 }
 
 // life is what a loop does between Start and its end.
