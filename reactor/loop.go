@@ -438,30 +438,6 @@ func (l *Loop) trimPools() {
 	l.small.Trim()
 }
 
-// stop asks every party to end; hard says at once.
-func (l *Loop) stop(hard bool) {
-	l.forced = l.forced || hard
-	if !l.stopping {
-		l.stopping = true
-		if l.onStop != nil {
-			l.current = nil
-			l.guarded(l.onStop)
-		}
-	}
-	for i := range l.table.used {
-		if s := l.table.list.At(i).sink; s != nil {
-			l.current = s
-			l.guarded(func(l *Loop) { s.Stop(l, hard) })
-		}
-	}
-	l.current = nil
-}
-
-// idle reports whether nobody is left on a loop that was asked to end.
-func (l *Loop) idle() bool {
-	return l.stopping && l.parties == 0 && len(l.later) == 0 && len(l.dirty) == 0
-}
-
 // lastID numbers the connections of the process.
 var lastID atomic.Uint64
 

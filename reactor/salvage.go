@@ -12,9 +12,7 @@ import (
 // end, so handlers run as ever. They may end further goroutines.
 func (l *Loop) salvage() {
 	h := &husk{l: l, caps: l.caps, stats: l.engine.Stats()}
-	if err := l.engine.Close(); err != nil {
-		l.log.Error("closing the engine", "loop", l.id, "error", err)
-	}
+	l.closeEngine()
 	l.engine, l.onStop = h, nil
 	for ended := false; !ended; {
 		gone := make(chan struct{})
