@@ -316,7 +316,7 @@ func (l *Loop) patience(limit time.Duration) time.Duration {
 		l.alarm = 0 // Only a wait without end ends for what an earlier one was given.
 	}
 	if limit != 0 && l.wheel.armed > 0 && !l.alarmed() {
-		at, _ := l.wheel.next()
+		at := l.wheel.next()
 		d := max(0, time.Duration(at)*time.Millisecond-l.clock())
 		if l.alarm = 0; limit < 0 || d < limit {
 			if limit = d; d > 0 {

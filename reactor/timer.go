@@ -202,19 +202,17 @@ func (w *wheel) pop() *Timer {
 	return t
 }
 
-// next returns the tick at which the wheel has work.
-func (w *wheel) next() (at int64, ok bool) {
-	if w.armed == 0 {
-		return 0, false
-	}
+// next returns the tick at which a wheel that holds timers has work.
+func (w *wheel) next() int64 {
 	if w.expired.head != nil {
-		return w.now, true
+		return w.now
 	}
-	return w.due, true
+	return w.due
 }
 
-// nextSlot returns the tick at which the next used slot begins.
-func (w *wheel) nextSlot() (at int64, ok bool) {
+// nextSlot returns the tick at which the next used slot begins, never if there is none.
+func (w *wheel) nextSlot() int64 {
+	at := int64(never)
 	for level, used := range w.used {
 		if used == 0 {
 			continue
@@ -222,21 +220,15 @@ func (w *wheel) nextSlot() (at int64, ok bool) {
 		// Bit i of ahead is the slot i+1 places on; the present one is 64 on.
 		here := w.now >> (level * wheelBits)
 		ahead := bits.RotateLeft64(used, -int((here+1)&(wheelSlots-1)))
-		begin := (here + 1 + int64(bits.TrailingZeros64(ahead))) << (level * wheelBits)
-		if !ok || begin < at {
-			at, ok = begin, true
-		}
+		at = min(at, (here+1+int64(bits.TrailingZeros64(ahead)))<<(level*wheelBits))
 	}
-	return at, ok
+	return at
 }
 
 // advance moves the wheel to tick now and collects what is due in expired.
 func (w *wheel) advance(now int64) {
 	for w.due <= now {
-		at, ok := w.nextSlot()
-		if !ok {
-			at = never
-		}
+		at := w.nextSlot()
 		if w.due = at; at > now {
 			break
 		}
