@@ -11,9 +11,9 @@ import (
 // its thread. Nothing of the loop's own was interrupted but at the edge at which panics
 // end, so handlers run as ever. They may end further goroutines.
 func (l *Loop) salvage() {
-	h := &husk{l: l, caps: l.caps, stats: l.engine.Stats()}
+	e := &deadEngine{l: l, caps: l.caps, stats: l.engine.Stats()}
 	l.closeEngine()
-	l.engine, l.onStop = h, nil
+	l.engine, l.onStop = e, nil
 	for ended := false; !ended; {
 		gone := make(chan struct{})
 		go func() {
@@ -30,12 +30,12 @@ func (l *Loop) salvage() {
 	}
 }
 
-// huskStep is how long a loop without an engine sleeps: nothing wakes it.
-const huskStep = time.Millisecond
+// deadStep is how long a loop without an engine sleeps: nothing wakes it.
+const deadStep = time.Millisecond
 
-// husk is in the place of an engine that is gone, until all parties have ended. It
+// deadEngine is in the place of an engine that is gone, until all parties have ended. It
 // answers each operation with ECANCELED, those that were with the engine too.
-type husk struct {
+type deadEngine struct {
 	l     *Loop
 	caps  aio.Caps
 	stats aio.Stats
@@ -45,46 +45,46 @@ type husk struct {
 }
 
 // Submit implements aio.Engine. What has a completion is asked for by Wait.
-func (h *husk) Submit(op *aio.Op) { perform(op) }
+func (e *deadEngine) Submit(op *aio.Op) { perform(op) }
 
 // Try implements aio.Engine.
-func (h *husk) Try(*aio.Op) int { return 0 }
+func (e *deadEngine) Try(*aio.Op) int { return 0 }
 
 // Wait implements aio.Engine.
-func (h *husk) Wait(done []aio.Completion, d time.Duration) (n int, err error) {
-	if h.told == len(h.lost) {
-		h.ask(len(done))
+func (e *deadEngine) Wait(done []aio.Completion, d time.Duration) (n int, err error) {
+	if e.told == len(e.lost) {
+		e.ask(len(done))
 	}
-	n = copy(done, h.lost[h.told:])
-	if h.told += n; n == 0 && d != 0 {
-		time.Sleep(huskStep)
+	n = copy(done, e.lost[e.told:])
+	if e.told += n; n == 0 && d != 0 {
+		time.Sleep(deadStep)
 	}
 	return n, nil
 }
 
 // ask collects what the parties have in flight, until it is about n or all were asked.
-func (h *husk) ask(n int) {
-	h.lost, h.told = h.lost[:0], 0
-	t := &h.l.table
+func (e *deadEngine) ask(n int) {
+	e.lost, e.told = e.lost[:0], 0
+	t := &e.l.table
 	for range t.used {
-		if len(h.lost) >= n {
+		if len(e.lost) >= n {
 			return
 		}
-		h.at = (h.at + 1) % t.used
-		if s := t.list.At(h.at).sink; s != nil {
-			h.lost = s.InFlight(h.lost)
+		e.at = (e.at + 1) % t.used
+		if s := t.list.At(e.at).sink; s != nil {
+			e.lost = s.InFlight(e.lost)
 		}
 	}
 }
 
 // Wake implements aio.Engine.
-func (h *husk) Wake() {}
+func (e *deadEngine) Wake() {}
 
 // Caps implements aio.Engine.
-func (h *husk) Caps() aio.Caps { return h.caps }
+func (e *deadEngine) Caps() aio.Caps { return e.caps }
 
 // Stats implements aio.Engine.
-func (h *husk) Stats() aio.Stats { return h.stats }
+func (e *deadEngine) Stats() aio.Stats { return e.stats }
 
 // Close implements aio.Engine.
-func (h *husk) Close() error { return nil }
+func (e *deadEngine) Close() error { return nil }
