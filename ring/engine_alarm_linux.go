@@ -39,7 +39,7 @@ func (e *Engine) ringBy(at time.Duration) bool {
 	if a.set {
 		// Should it ring just now, there is nothing to move, and its own answer comes.
 		s.PrepTimeoutUpdate(ts, aio.Token{}.Pack(kindAlarm, 0), 0)
-		s.UserData, s.Flags = aio.Token{}.Pack(kindIgnore, 0), SQECQESkipSuccess
+		s.Flags = SQECQESkipSuccess
 	} else {
 		s.PrepTimeout(ts, 0, 0)
 		s.UserData = aio.Token{}.Pack(kindAlarm, 0)

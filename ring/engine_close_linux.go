@@ -45,7 +45,6 @@ func (e *Engine) reap(patience time.Duration, left func() int) {
 	for left() > 0 && time.Now().Before(deadline) {
 		if s := e.ring.SQE(); s != nil {
 			s.PrepCancelAny()
-			s.UserData = aio.Token{}.Pack(kindIgnore, 0)
 		}
 		e.enter(true, closeStep, time.Now().Add(closeStep))
 		e.discard()

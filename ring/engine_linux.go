@@ -14,21 +14,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kinds of our own, beside those of aio, in the user data of entries.
+// Kinds of our own, beside those of aio, in the four bits that user data has for them.
 const (
-	kindRecvWide aio.Kind = 11 + iota // the batch is an index into wideRecvs.list
-	kindSendOpt                       // the batch is an index into optimisticSends.list
+	kindRecvWide aio.Kind = aio.Poll + 1 + iota // the batch is an index into wideRecvs.list
+	kindSendOpt                                 // the batch is an index into optimisticSends.list
+	kindRecall                                  // the cancel of a send that is not optimistic, whose batch it has
+	kindRoom                                    // the poll of a send that is held
 	kindWake
 	kindAlarm
-	kindIgnore // what has no completion: other cancels and close, when they fail
+
+	// kindIgnore is in the user data of an entry that nobody has set: a cancel, a close
+	// and the like, which have no completion and are answered only when they fail.
+	kindIgnore aio.Kind = 0
 )
 
-// kindRecall is the cancel of a send that is not optimistic, when it fails; the batch is
-// the send's. User data has four bits for a kind, and nothing else is sent as a Cancel.
-const kindRecall = aio.Cancel
-
-// kindRoom is the poll of a send that is held, likewise.
-const kindRoom = aio.Forget
+const _ = 1<<4 - 1 - kindAlarm // It does not compile when they are too many.
 
 const (
 	engineMaxOut = 64 // elements of Op.Out
@@ -217,7 +217,7 @@ func (e *Engine) Submit(op *aio.Op) {
 			return
 		}
 		s.PrepClose(op.FD)
-		s.UserData, s.Flags = aio.Token{}.Pack(kindIgnore, 0), SQECQESkipSuccess
+		s.Flags = SQECQESkipSuccess
 	case aio.Shutdown: // A system call: the ring would give it to a worker thread.
 		_ = unix.Shutdown(int(op.FD), unix.SHUT_WR)
 	case aio.Reset:
@@ -260,7 +260,7 @@ func (e *Engine) submitCancel(op *aio.Op) {
 func (e *Engine) cancelData(data uint64) {
 	if s := e.entry(); s != nil {
 		s.PrepCancel(data, 0)
-		s.UserData, s.Flags = aio.Token{}.Pack(kindIgnore, 0), SQECQESkipSuccess
+		s.Flags = SQECQESkipSuccess
 	}
 }
 

@@ -35,7 +35,7 @@ func (e *Engine) holdSend(c *CQE) bool {
 	}
 	e.rooms.held[t] = heldSend{batch: batch}
 	e.rooms.fresh = append(e.rooms.fresh, t)
-	c.UserData = aio.Token{}.Pack(kindIgnore, 0) // Nobody is told of this one.
+	c.UserData = uint64(kindIgnore) // Nobody is told of this one.
 	return true
 }
 
