@@ -31,7 +31,7 @@ func (e *Engine) Close() error {
 	}
 	e.wake.close()
 	e.recv[small].starved, e.recv[bulk].starved = nil, nil
-	e.enter(false, 0, noDeadline)
+	e.enter(false, 0)
 	e.discard()
 	e.reap(closePatience, func() int { return e.inflight - e.lent })
 	e.reap(lentPatience, func() int { return e.inflight })
@@ -46,7 +46,7 @@ func (e *Engine) reap(patience time.Duration, left func() int) {
 		if s := e.ring.SQE(); s != nil {
 			s.PrepCancelAny()
 		}
-		e.enter(true, closeStep, time.Now().Add(closeStep))
+		e.enter(true, closeStep)
 		e.discard()
 		if e.err != nil && !errors.Is(e.err, unix.EBUSY) && !errors.Is(e.err, unix.EAGAIN) {
 			return

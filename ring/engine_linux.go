@@ -277,7 +277,7 @@ func (e *Engine) entry() *SQE {
 
 // flush submits without waiting. What it learns is kept for the next Wait.
 func (e *Engine) flush() {
-	e.enter(false, 0, noDeadline)
+	e.enter(false, 0)
 	if e.ring.Pending() > 0 {
 		// The kernel takes nothing while it cannot put answers anywhere.
 		e.spill()

@@ -9,9 +9,6 @@ import (
 	"github.com/penstock-go/penstock/aio"
 )
 
-// noDeadline is for waits without end, and for calls that do not wait.
-var noDeadline time.Time
-
 // answers are completions on their way from the kernel to the party: first those
 // that had to leave the completion queue early, then what is in the queue.
 type answers struct {
@@ -80,7 +77,7 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error)
 		mayBlock := d < 0 || d > 0 && e.ringBy(end)
 		block := mayBlock && !e.prompt && !e.answered() && !e.holdsBlocks() && !e.recv[small].unfed() && !e.recv[bulk].unfed()
 		if block || !e.answered() || e.ring.Pending() > 0 || e.overflow {
-			e.enter(block, -1, noDeadline)
+			e.enter(block, -1)
 		} else {
 			e.scan()
 		}
@@ -117,14 +114,14 @@ func (e *Engine) holdsBlocks() bool {
 	return len(e.sends.list) > e.sends.concluded && len(e.recv[small].starved)+len(e.recv[bulk].starved) > 0
 }
 
-// enter submits, waits for one answer if block is set, and decides what can be.
-func (e *Engine) enter(block bool, d time.Duration, deadline time.Time) {
+// enter submits, waits up to d for one answer if block is set, and decides what can be.
+func (e *Engine) enter(block bool, d time.Duration) {
 	e.refill()
 	waitFor := uint32(0)
 	if block {
 		waitFor = 1
 	}
-	n, err := e.ring.enterUntil(waitFor, d, deadline)
+	n, err := e.ring.Enter(waitFor, d)
 	e.stats.Submitted += uint64(n)
 	if err != nil && e.err == nil {
 		e.err = err
@@ -151,7 +148,7 @@ func (e *Engine) settle() {
 			break
 		}
 		e.spill()
-		n, err := e.ring.enterUntil(0, 0, noDeadline)
+		n, err := e.ring.Enter(0, 0)
 		e.stats.Submitted += uint64(n)
 		if err != nil { // Silence says nothing now.
 			e.err = err

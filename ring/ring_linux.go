@@ -105,6 +105,10 @@ func (r *Ring) Close() error {
 // FD returns the descriptor, for PrepMsgRing from another ring or for poll(2).
 func (r *Ring) FD() int { return r.fd }
 
+// enterAttempts bounds how often the kernel may say that it has no memory for
+// requests right now, before that is the caller's problem.
+const enterAttempts = 8
+
 // Enter submits what was prepared and waits until waitFor completions are
 // ready, at most for timeout; timeout < 0 is without end. With waitFor 0 it does
 // not wait, but still collects what is done. It returns how many entries the
@@ -118,22 +122,13 @@ func (r *Ring) Enter(waitFor uint32, timeout time.Duration) (submitted int, err 
 	if waitFor > 0 && timeout > 0 {
 		deadline = time.Now().Add(timeout)
 	}
-	return r.enterUntil(waitFor, timeout, deadline)
-}
-
-// enterAttempts bounds how often the kernel may say that it has no memory for
-// requests right now, before that is the caller's problem.
-const enterAttempts = 8
-
-func (r *Ring) enterUntil(waitFor uint32, timeout time.Duration, deadline time.Time) (submitted int, err error) {
 	if timeout == 0 {
 		waitFor = 0
 	}
 	r.sq.publish()
 	before := r.sq.consumed()
 	for visible, attempts := false, 0; ; {
-		ready := r.cq.ready()
-		if ready >= waitFor {
+		if r.cq.ready() >= waitFor {
 			waitFor = 0 // what is left is to submit
 		}
 		errno := r.enterOnce(waitFor, timeout, visible)
