@@ -238,7 +238,7 @@ func (e *Engine) submitCancel(op *aio.Op) {
 			return
 		}
 		if e.recv[batch].unstarve(op.Token) {
-			e.answers.push(CQE{UserData: op.Token.Pack(aio.Recv, batch), Res: -int32(unix.ECANCELED)})
+			e.answers.add(op.Token, aio.Recv, batch, -int32(unix.ECANCELED))
 			return
 		}
 	case aio.Send:
@@ -287,8 +287,5 @@ func (e *Engine) flush() {
 
 // refuse fails an operation that the kernel will never see.
 func (e *Engine) refuse(t aio.Token, k aio.Kind, batch uint16) {
-	if k == aio.Send {
-		e.answers.sends++
-	}
-	e.answers.push(CQE{UserData: t.Pack(k, batch), Res: -int32(unix.ENOMEM)})
+	e.answers.add(t, k, batch, -int32(unix.ENOMEM))
 }

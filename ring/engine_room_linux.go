@@ -99,7 +99,6 @@ func (e *Engine) cancelHeld(t aio.Token) bool {
 	if h.poll != 0 {
 		e.rooms.over = append(e.rooms.over, t.Pack(kindRoom, h.poll))
 	}
-	e.answers.sends++
-	e.answers.push(CQE{UserData: t.Pack(aio.Send, h.batch), Res: -int32(unix.ECANCELED)})
+	e.answers.add(t, aio.Send, h.batch, -int32(unix.ECANCELED))
 	return true
 }

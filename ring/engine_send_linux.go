@@ -271,8 +271,7 @@ func (e *Engine) stashSends() {
 	}
 	for ; o.told < o.concluded; o.told++ {
 		s := &o.list[o.told]
-		e.answers.sends++
-		e.answers.push(CQE{UserData: s.token.Pack(aio.Send, s.batch), Res: s.res})
+		e.answers.add(s.token, aio.Send, s.batch, s.res)
 	}
 	o.reuse()
 }

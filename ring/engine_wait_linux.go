@@ -20,6 +20,14 @@ type answers struct {
 
 func (a *answers) push(c CQE) { a.spilled = append(a.spilled, c) }
 
+// add has an operation answered by us, in the place of the kernel.
+func (a *answers) add(t aio.Token, k aio.Kind, batch uint16, res int32) {
+	if k == aio.Send {
+		a.sends++
+	}
+	a.push(CQE{UserData: t.Pack(k, batch), Res: res})
+}
+
 func (a *answers) left() int { return len(a.spilled) - a.head }
 
 // known returns how many answers are not told. What the kernel has put behind
