@@ -58,6 +58,7 @@ type Engine struct {
 	arena arena // message headers of sends that are not submitted yet
 
 	rooms  rooms
+	served []uint64 // user data of multishot polls that have told what they were for
 	missed []uint64 // user data of sends that a cancel has not found
 
 	slots table.Table[slot] // by Token.Slot

@@ -18,7 +18,6 @@ type polls struct {
 	out   map[aio.Token]outPoll
 	next  uint16      // the last number given to a multishot poll
 	again []aio.Token // to go on, when all answers are told
-	over  []uint64    // user data of multishot polls that have served
 }
 
 type outPoll struct {
@@ -75,7 +74,7 @@ func (e *Engine) completePoll(done *aio.Completion, c *CQE) bool {
 		}
 		delete(e.polls.out, token)
 		if c.More() {
-			e.polls.over = append(e.polls.over, c.UserData)
+			e.served = append(e.served, c.UserData)
 		}
 	}
 	done.Set(token, aio.Poll, c.Res, true)
@@ -92,7 +91,7 @@ func (e *Engine) cancelPoll(t aio.Token) uint16 {
 	return p.batch
 }
 
-// pollOn submits what answers to polls have asked for.
+// pollOn goes on with the polls that have told nothing, and ends those that have served.
 func (e *Engine) pollOn() {
 	for _, t := range e.polls.again {
 		p := e.polls.out[t]
@@ -108,8 +107,9 @@ func (e *Engine) pollOn() {
 		s.UserData = t.Pack(aio.Poll, p.batch)
 		e.inflight++
 	}
-	for _, data := range e.polls.over {
+	e.polls.again = e.polls.again[:0]
+	for _, data := range e.served {
 		e.cancelData(data)
 	}
-	e.polls.again, e.polls.over = e.polls.again[:0], e.polls.over[:0]
+	e.served = e.served[:0]
 }

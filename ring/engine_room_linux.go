@@ -16,7 +16,6 @@ type rooms struct {
 	held  map[aio.Token]heldSend
 	next  uint16      // the last number given to a poll
 	fresh []aio.Token // without a poll yet
-	over  []uint64    // user data of polls that have served
 }
 
 type heldSend struct {
@@ -39,7 +38,7 @@ func (e *Engine) holdSend(c *CQE) bool {
 	return true
 }
 
-// awaitRooms submits the polls that are due, and cancels those that have served.
+// awaitRooms submits the polls that are due.
 func (e *Engine) awaitRooms() {
 	r := &e.rooms
 	for len(r.fresh) > 0 {
@@ -62,11 +61,6 @@ func (e *Engine) awaitRooms() {
 		s.UserData = t.Pack(kindRoom, h.poll)
 		e.inflight++
 	}
-	for len(r.over) > 0 {
-		data := r.over[0]
-		r.over = r.over[1:]
-		e.cancelData(data)
-	}
 }
 
 // completeRoom tells of the send whose poll this answers, or reports false: there is
@@ -81,7 +75,7 @@ func (e *Engine) completeRoom(done *aio.Completion, c *CQE) bool {
 		if c.Res >= 0 && uint32(c.Res)&(unix.POLLOUT|always) == 0 {
 			return false
 		}
-		e.rooms.over = append(e.rooms.over, c.UserData)
+		e.served = append(e.served, c.UserData)
 	}
 	delete(e.rooms.held, t)
 	done.Set(t, aio.Send, 0, true)
@@ -97,7 +91,7 @@ func (e *Engine) cancelHeld(t aio.Token) bool {
 	}
 	delete(e.rooms.held, t)
 	if h.poll != 0 {
-		e.rooms.over = append(e.rooms.over, t.Pack(kindRoom, h.poll))
+		e.cancelData(t.Pack(kindRoom, h.poll))
 	}
 	e.answers.add(t, aio.Send, h.batch, -int32(unix.ECANCELED))
 	return true

@@ -78,7 +78,7 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error)
 			e.refill()
 			e.armStarved()
 		}
-		if len(e.missed)+len(e.rooms.fresh)+len(e.rooms.over) > 0 {
+		if len(e.missed)+len(e.rooms.fresh) > 0 {
 			e.recallMissed()
 			e.awaitRooms()
 		}
@@ -261,7 +261,7 @@ answers:
 		}
 	}
 	e.consume(used)
-	if len(e.polls.again)+len(e.polls.over) > 0 {
+	if len(e.polls.again)+len(e.served) > 0 {
 		e.pollOn()
 	}
 	if len(e.wide.next) > 0 {
