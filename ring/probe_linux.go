@@ -62,7 +62,7 @@ func (r *Ring) Features() []aio.Feature { return r.have.list() }
 // a name that the package documentation does not list.
 func (r *Ring) Have(name string) bool {
 	f, err := parseFeatures([]string{name})
-	return err == nil && f != 0 && r.have&f == f
+	return err == nil && r.have&f != 0
 }
 
 // probe asks the kernel for the rest: opcodes by the call made for it, further
@@ -70,8 +70,7 @@ func (r *Ring) Have(name string) bool {
 func (r *Ring) probe(hidden features) error {
 	var p probe
 	if _, errno := r.register(registerProbe, unsafe.Pointer(&p), probeOps); errno != 0 {
-		switch errno {
-		case unix.EPERM, unix.EACCES, unix.ENOSYS:
+		if forbids(errno) {
 			return refused("io_uring_register", errno)
 		}
 		return os.NewSyscallError("ring: io_uring_register of a probe", errno)
@@ -153,19 +152,8 @@ func (r *Ring) probeAnswers() error {
 
 // enterRefused recognises a filter that lets a ring be made but not used.
 func enterRefused(err error) error {
-	if errno, ok := asErrno(err); ok {
-		switch errno {
-		case unix.EPERM, unix.EACCES, unix.ENOSYS:
-			return refused("io_uring_enter", errno)
-		}
+	if errno := syscall.Errno(0); errors.As(err, &errno) && forbids(errno) {
+		return refused("io_uring_enter", errno)
 	}
 	return err
-}
-
-func asErrno(err error) (syscall.Errno, bool) {
-	if se, ok := err.(*os.SyscallError); ok {
-		errno, ok := se.Err.(syscall.Errno)
-		return errno, ok
-	}
-	return 0, false
 }

@@ -95,12 +95,12 @@ func setupFlags(cfg Config, hidden features) (fd int, p params, err error) {
 const descriptorsCure = "raise the limit of open descriptors of the process (ulimit -n, LimitNOFILE=)"
 
 func setupError(errno syscall.Errno) error {
-	switch errno {
-	case unix.EPERM, unix.EACCES, unix.ENOSYS:
+	switch {
+	case forbids(errno):
 		return refused("io_uring_setup", errno)
-	case unix.EMFILE:
+	case errno == unix.EMFILE:
 		return fmt.Errorf("ring: io_uring_setup: %w; %s", errno, descriptorsCure)
-	case unix.ENFILE:
+	case errno == unix.ENFILE:
 		return fmt.Errorf("ring: io_uring_setup: %w; raise the limit of open files of the system (sysctl fs.file-max)", errno)
 	}
 	return os.NewSyscallError("ring: io_uring_setup", errno)

@@ -14,6 +14,11 @@ import (
 
 const seccompCure = "allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile (docker and podman: --security-opt seccomp=profile.json)"
 
+// forbids reports whether errno says that this process may not call io_uring at all.
+func forbids(errno syscall.Errno) bool {
+	return errno == unix.EPERM || errno == unix.EACCES || errno == unix.ENOSYS
+}
+
 // refused explains why the kernel forbids op: by sysctl, by a seccomp filter, by
 // a security module, or because it never heard of it.
 func refused(op string, errno syscall.Errno) error {
