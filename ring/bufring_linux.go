@@ -3,7 +3,6 @@
 package ring
 
 import (
-	"errors"
 	"fmt"
 	"math/bits"
 	"os"
@@ -97,5 +96,5 @@ func (b *BufRing) Close() error {
 	if errno != 0 {
 		return os.NewSyscallError("ring: io_uring_register: end of a buffer ring", errno)
 	}
-	return errors.Join(err)
+	return os.NewSyscallError("ring: munmap of a buffer ring", err)
 }

@@ -16,7 +16,7 @@ type Config struct {
 	// MinEntries. Cost: about 150 bytes each, with the default CQEntries.
 	Entries uint32
 	// CQEntries is the length of the completion queue. Default 4 x Entries, at
-	// least 2 x Entries once rounded up to a power of two.
+	// least Entries and at most 131072; the kernel rounds up to a power of two.
 	CQEntries uint32
 	// Hide names features to behave without, as if the kernel were older. It
 	// is there for tests; an unknown name is an error.

@@ -64,7 +64,7 @@ func (e *Engine) discard() {
 		case aio.Recv:
 			if id, ok := c.BufferID(); ok {
 				_, _, group := aio.Unpack(c.UserData)
-				b := e.recv[group%recvGroups].take(id)
+				b := e.recv[group].take(id)
 				b.Release()
 			}
 		case kindRecvWide:

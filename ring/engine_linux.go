@@ -37,12 +37,16 @@ const (
 	flushAttempts = 16
 )
 
+// engineNeeds is what an Engine cannot do without.
+const engineNeeds = featNoDrop | featSubmitStable | featFastPoll | featCQESkip |
+	featAcceptMultishot | featBufferRing | featRecvMultishot
+
 // Engine is io_uring behind [aio.Engine].
 //
 // Small sends are optimistic: they are decided while they are submitted, and
 // the kernel says nothing when all was taken, so that a send neither ends the
-// wait nor costs an answer. Received bytes arrive in blocks of the pool, through
-// one ring of provided buffers.
+// wait nor costs an answer. Received bytes arrive in blocks of the pools, through
+// a ring of provided buffers for each, or several blocks at once.
 //
 // Thread: that of aio.Engine; the kernel enforces it.
 type Engine struct {

@@ -249,7 +249,7 @@ func (e *Engine) armStarved() {
 
 // completeRecv tells one answer to a receive; its batch is the group.
 func (e *Engine) completeRecv(done *aio.Completion, c *CQE) {
-	r := &e.recv[done.Batch%recvGroups]
+	r := &e.recv[done.Batch]
 	done.Batch = 0
 	if c.Res == -int32(unix.ENOBUFS) {
 		e.stats.Starved++

@@ -39,10 +39,6 @@ func SelfTest(cfg Config) ([]aio.Feature, error) {
 	return r.Features(), errors.Join(err, r.Close())
 }
 
-// engineNeeds is what an Engine cannot do without.
-const engineNeeds = featNoDrop | featSubmitStable | featFastPoll | featCQESkip |
-	featAcceptMultishot | featBufferRing | featRecvMultishot
-
 // The user data of the operations in a self-test.
 const (
 	testAccept = iota + 1
@@ -267,7 +263,7 @@ func (t *selfTest) send() error {
 // and returns when the no-op has been answered.
 func (t *selfTest) sendOne(fd int, data []byte) error {
 	s := t.r.SQE()
-	s.PrepSend(int32(fd), data, unix.MSG_DONTWAIT|unix.MSG_WAITALL|unix.MSG_NOSIGNAL)
+	s.PrepSend(int32(fd), data, optimistic)
 	s.UserData, s.Flags = testSend, SQECQESkipSuccess
 	s = t.r.SQE()
 	s.PrepNop()
