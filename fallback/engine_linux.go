@@ -212,8 +212,7 @@ func (e *Engine) Wake() {
 	e.wakeMu.Lock()
 	defer e.wakeMu.Unlock()
 	if e.wakefd >= 0 {
-		one := [8]byte{1}
-		_, _ = unix.Write(e.wakefd, one[:])
+		_ = sys.EventfdWrite(e.wakefd, 1)
 	}
 }
 

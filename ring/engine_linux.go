@@ -123,7 +123,7 @@ func NewEngine(cfg EngineConfig) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{alarm: alarm{began: time.Now()}}
+	e := &Engine{wake: waker{fd: -1}, alarm: alarm{began: time.Now()}}
 	if err := e.open(cfg); err != nil {
 		return nil, errors.Join(err, e.shut())
 	}

@@ -5,9 +5,9 @@ package ring
 import (
 	"os"
 	"sync"
-	"unsafe"
 
 	"github.com/penstock-go/penstock/aio"
+	"github.com/penstock-go/penstock/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,38 +15,30 @@ import (
 // nobody has to read it, and a wait costs no further entry.
 type waker struct {
 	mu    sync.Mutex
-	fd    int // -1 once it is closed: the number may be somebody else's by then
-	one   uint64
+	fd    int  // -1 before it is open, and once it is closed
 	armed bool // the poll is with the kernel, as the loop knows it
 }
 
-func (w *waker) open() error {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return os.NewSyscallError("ring: eventfd", err)
-	}
-	w.fd, w.one = fd, 1
-	return nil
+func (w *waker) open() (err error) {
+	w.fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	return os.NewSyscallError("ring: eventfd", err)
 }
 
 func (w *waker) wake() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.one == 0 || w.fd < 0 {
-		return
+	if w.fd >= 0 {
+		_ = sys.EventfdWrite(w.fd, 1) // It fails only when 2^64-2 wakes were written.
 	}
-	// The write never sleeps. It fails only when 2^64-2 wakes were written, and
-	// the pointer is into w, which this frame keeps.
-	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(w.fd), uintptr(unsafe.Pointer(&w.one)), unsafe.Sizeof(w.one))
 }
 
 func (w *waker) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.one != 0 && w.fd >= 0 {
+	if w.fd >= 0 {
 		_ = unix.Close(w.fd)
 	}
-	w.fd = -1
+	w.fd = -1 // The number may be somebody else's by now.
 }
 
 func (e *Engine) armWake() {

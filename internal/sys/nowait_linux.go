@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"encoding/binary"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +12,14 @@ func ReadNow(fd int, b []byte) (int, error) { return transfer(unix.SYS_READ, fd,
 
 // WriteNow is write(2) in the same way.
 func WriteNow(fd int, b []byte) (int, error) { return transfer(unix.SYS_WRITE, fd, b) }
+
+// EventfdWrite is eventfd_write(3) in the same way: it adds n to an eventfd.
+func EventfdWrite(fd int, n uint64) error {
+	var b [8]byte
+	binary.NativeEndian.PutUint64(b[:], n)
+	_, err := WriteNow(fd, b[:])
+	return err
+}
 
 func transfer(call uintptr, fd int, b []byte) (int, error) {
 	// The pointer is used only during the call.
