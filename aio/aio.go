@@ -148,16 +148,16 @@ const (
 )
 
 // Pack returns the 64 bits that stand for an operation in the kernel: never a
-// pointer, never a descriptor. batch is taken modulo 4096.
+// pointer, never a descriptor. batch is taken modulo 4096, which BatchMask does.
 func (t Token) Pack(k Kind, batch uint16) uint64 {
 	return uint64(t.Slot)<<(64-SlotBits) | uint64(t.Gen&(1<<GenBits-1))<<(batchBits+kindBits) |
-		uint64(batch&(1<<batchBits-1))<<kindBits | uint64(k)
+		uint64(batch&BatchMask)<<kindBits | uint64(k)
 }
 
 // Unpack is the inverse of Pack.
 func Unpack(data uint64) (t Token, k Kind, batch uint16) {
 	t = Token{Slot: uint32(data >> (64 - SlotBits)), Gen: uint32(data>>(batchBits+kindBits)) & (1<<GenBits - 1)}
-	return t, Kind(data & (1<<kindBits - 1)), uint16(data>>kindBits) & (1<<batchBits - 1)
+	return t, Kind(data & (1<<kindBits - 1)), uint16(data>>kindBits) & BatchMask
 }
 
 // Op is one request to the kernel.

@@ -13,7 +13,6 @@ const acceptTurn = 16
 
 // accept takes connections from the listener s.
 func (e *Engine) accept(s *slot, at uint32, done []aio.Completion) (n int) {
-	tok := aio.Token{Slot: at, Gen: s.gen}
 	for calls := 0; n < len(done); calls++ {
 		if calls == acceptTurn {
 			e.enqueue(s, at)
@@ -22,7 +21,7 @@ func (e *Engine) accept(s *slot, at uint32, done []aio.Completion) (n int) {
 		fd, errno := accept4(s.fd)
 		switch {
 		case errno == 0:
-			done[n].Set(tok, aio.Accept, fd, false)
+			done[n].Set(s.owner(at), aio.Accept, fd, false)
 			n++
 		case errno == unix.EAGAIN:
 			s.flags &^= readable
@@ -32,7 +31,7 @@ func (e *Engine) accept(s *slot, at uint32, done []aio.Completion) (n int) {
 			// EMFILE and the like: the connection still waits, and is no further
 			// edge, so readable stays for the Accept that comes next.
 			s.flags &^= acceptArmed
-			done[n].Set(tok, aio.Accept, -int32(errno), true)
+			done[n].Set(s.owner(at), aio.Accept, -int32(errno), true)
 			return n + 1
 		}
 	}

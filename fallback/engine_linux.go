@@ -87,7 +87,6 @@ const streamEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLL
 // flags of a slot.
 const (
 	registered  uint16 = 1 << iota // fd is in the epoll set with the token of this slot
-	listening                      // fd is a listener
 	recvArmed                      // a Recv is in flight
 	recvOnce                       // and ends with its first completion
 	recvBulk                       // and so, in a large block
@@ -113,6 +112,9 @@ type slot struct {
 }
 
 func (s *slot) has(all uint16) bool { return s.flags&all == all }
+
+// owner is whose slot s is, the one at this place.
+func (s *slot) owner(at uint32) aio.Token { return aio.Token{Slot: at, Gen: s.gen} }
 
 // sendDone is a completion of Send in few bytes.
 type sendDone struct {
@@ -283,7 +285,6 @@ func (e *Engine) register(s *slot, op *aio.Op, events uint32) unix.Errno {
 		if err := unix.SetNonblock(int(op.FD), true); err != nil {
 			return err.(unix.Errno)
 		}
-		s.flags |= listening
 	}
 	data := op.Token.Pack(0, 0)
 	err := e.control(unix.EPOLL_CTL_ADD, op.FD, events|unix.EPOLLET, data)

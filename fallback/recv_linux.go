@@ -115,9 +115,6 @@ func (e *Engine) received(s *slot, at uint32, more bool) (final bool) {
 	return false
 }
 
-// owner is whose slot s is, the one at this place.
-func (s *slot) owner(at uint32) aio.Token { return aio.Token{Slot: at, Gen: s.gen} }
-
 // recvEnded settles a receive that has brought nothing.
 func (s *slot) recvEnded(at uint32, errno syscall.Errno, c *aio.Completion) int {
 	if errno == unix.EAGAIN {

@@ -93,7 +93,7 @@ func (e *Engine) push(s *slot, fd int32, out [][]byte) (res int32, whole bool) {
 }
 
 func (e *Engine) pushSend(d sendDone) {
-	d.batch &= 0xfff // as it comes back from a ring
+	d.batch &= aio.BatchMask // as it comes back from a ring
 	if d.prompt {
 		e.prompt++
 	}
