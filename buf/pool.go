@@ -30,7 +30,7 @@ type Config struct {
 	MaxBytes int
 }
 
-func (c Config) withDefaults() (Config, error) {
+func (c Config) check() (Config, error) {
 	if c.BlockSize == 0 {
 		c.BlockSize = DefaultBlockSize
 	}
@@ -75,7 +75,7 @@ type slab struct {
 
 // NewPool returns an empty pool; the first Get maps the first slab.
 func NewPool(cfg Config) (*Pool, error) {
-	cfg, err := cfg.withDefaults()
+	cfg, err := cfg.check()
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package fallback
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/penstock-go/penstock/buf"
 )
@@ -15,6 +16,8 @@ const (
 	DefaultBatchBytes = 32 << 10
 	DefaultEvents     = 256
 )
+
+const eventsMax = 1 << 20
 
 // Config shapes an [Engine].
 type Config struct {
@@ -32,11 +35,12 @@ type Config struct {
 	// The last receive comes whole, which may be 256 KiB. Default 32 KiB, so that what
 	// was received has gone out again before it leaves the cache.
 	BatchBytes int
-	// Events is how many descriptors one epoll_wait(2) can report. Default 256.
+	// Events is how many descriptors one epoll_wait(2) can report. Default 256, at
+	// most 1048576.
 	Events int
 }
 
-func (c Config) withDefaults() (Config, error) {
+func (c Config) check() (Config, error) {
 	if c.Batch == 0 {
 		c.Batch = DefaultBatch
 	}
@@ -51,9 +55,11 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	switch {
 	case c.Pool == nil:
-		return c, errors.New("fallback: no pool")
-	case c.Batch < 0 || c.BatchBytes < 0 || c.Events < 0 || c.Events > 1<<20:
-		return c, errors.New("fallback: a limit is negative or absurd")
+		return c, errors.New("fallback: an engine needs a pool")
+	case c.Batch < 0 || c.BatchBytes < 0:
+		return c, fmt.Errorf("fallback: a batch of %d completions or %d bytes", c.Batch, c.BatchBytes)
+	case c.Events < 0 || c.Events > eventsMax:
+		return c, fmt.Errorf("fallback: %d events at once: it is from 1 to %d", c.Events, eventsMax)
 	}
 	return c, nil
 }

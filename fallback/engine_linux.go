@@ -29,12 +29,12 @@ const (
 // Thread: that of the loop, locked; Wake may be called from anywhere, also
 // beside and after Close.
 type Engine struct {
-	cfg   Config
-	epfd  int
-	shm   *shared // memory the kernel reads and writes
-	mem   []byte  // the mapping behind shm and events
-	event []unix.EpollEvent
-	stats aio.Stats
+	cfg    Config
+	epfd   int
+	shm    *shared // memory the kernel reads and writes
+	mem    []byte  // the mapping behind shm and events
+	events []unix.EpollEvent
+	stats  aio.Stats
 
 	slots table.Table[slot] // by Token.Slot
 	ready queue[uint32]     // slots that are armed and perhaps readable, by turns
@@ -134,7 +134,7 @@ type finalDone struct {
 // NewEngine opens an engine. The errors are those of epoll_create1(2),
 // eventfd(2), epoll_ctl(2) and mmap(2).
 func NewEngine(cfg Config) (_ *Engine, err error) {
-	cfg, err = cfg.withDefaults()
+	cfg, err = cfg.check()
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func NewEngine(cfg Config) (_ *Engine, err error) {
 	}
 	// A mapping begins at a page, and both types fit into it one behind the other.
 	e.shm = (*shared)(unsafe.Pointer(&e.mem[0]))
-	e.event = unsafe.Slice((*unix.EpollEvent)(unsafe.Pointer(&e.mem[unsafe.Sizeof(shared{})])), cfg.Events)
+	e.events = unsafe.Slice((*unix.EpollEvent)(unsafe.Pointer(&e.mem[unsafe.Sizeof(shared{})])), cfg.Events)
 	e.shm.hdr.iov = uintptr(unsafe.Pointer(&e.shm.iov)) // mapped memory: the number stays right
 	return e, nil
 }
@@ -229,7 +229,7 @@ func (e *Engine) Close() error {
 	}
 	e.epfd, e.wakefd, e.alarm.fd = -1, -1, -1
 	mem := e.mem
-	e.mem, e.shm, e.event = nil, nil, nil
+	e.mem, e.shm, e.events = nil, nil, nil
 	if mem == nil {
 		return nil
 	}

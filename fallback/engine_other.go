@@ -15,7 +15,7 @@ var _ aio.Engine = (*Engine)(nil)
 
 // NewEngine returns ErrNotSupported.
 func NewEngine(cfg Config) (*Engine, error) {
-	if _, err := cfg.withDefaults(); err != nil {
+	if _, err := cfg.check(); err != nil {
 		return nil, err
 	}
 	return nil, ErrNotSupported

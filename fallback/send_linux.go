@@ -36,7 +36,7 @@ func (e *Engine) send(op *aio.Op) {
 		}
 		return
 	}
-	res, whole := e.push(s, op.FD, op.Out)
+	res, whole := e.sendNow(s, op.FD, op.Out)
 	e.pushSend(sendDone{
 		token: op.Token, batch: op.Batch, res: res,
 		// Whoever must send the rest, or learn of a failure, is waiting too.
@@ -47,7 +47,7 @@ func (e *Engine) send(op *aio.Op) {
 // resume sends what waited for room, unless there is none after all.
 func (e *Engine) resume(s *slot, tok aio.Token) {
 	w := &e.waits[s.wait-1]
-	res, _ := e.push(s, s.fd, w.out)
+	res, _ := e.sendNow(s, s.fd, w.out)
 	if res == 0 {
 		return
 	}
@@ -61,13 +61,13 @@ func (e *Engine) Try(op *aio.Op) int {
 	if s.wait != 0 {
 		invariants.Broken("fallback: try while a send of %+v waits for room", op.Token)
 	}
-	res, _ := e.push(s, op.FD, op.Out)
+	res, _ := e.sendNow(s, op.FD, op.Out)
 	return int(res)
 }
 
-// push sends what the socket takes now. whole says that it took everything;
+// sendNow sends what the socket takes now. whole says that it took everything;
 // otherwise the socket is full, and the next room will be an edge.
-func (e *Engine) push(s *slot, fd int32, out [][]byte) (res int32, whole bool) {
+func (e *Engine) sendNow(s *slot, fd int32, out [][]byte) (res int32, whole bool) {
 	var n, size int
 	var errno syscall.Errno
 	// The engine holds the bytes while numbers in mapped memory point at them.

@@ -59,7 +59,7 @@ func (e *Engine) sleep(done []aio.Completion, d time.Duration) (int, error) {
 		if limit > 0 && e.alarm.ringWithin(limit) {
 			limit = -1
 		}
-		woken, interrupted, err := e.poll(limit, visible)
+		woken, interrupted, err := e.await(limit, visible)
 		n := e.collect(done)
 		if n == 0 && !interrupted && len(e.starved) > 0 {
 			e.feedAll()
@@ -100,8 +100,8 @@ func (e *Engine) patience(d time.Duration) time.Duration {
 	return d
 }
 
-// poll looks for events, sleeping up to d, and notes them.
-func (e *Engine) poll(d time.Duration, visible bool) (woken, interrupted bool, err error) {
+// await looks for events, sleeping up to d, and notes them.
+func (e *Engine) await(d time.Duration, visible bool) (woken, interrupted bool, err error) {
 	e.skipped = 0
 	n, errno := e.epollWait(d, visible)
 	switch errno {
@@ -111,8 +111,8 @@ func (e *Engine) poll(d time.Duration, visible bool) (woken, interrupted bool, e
 	default:
 		return false, false, fmt.Errorf("epoll_pwait: %w", errno)
 	}
-	for i := range e.event[:n] {
-		ev := &e.event[i]
+	for i := range e.events[:n] {
+		ev := &e.events[i]
 		data := uint64(uint32(ev.Fd)) | uint64(uint32(ev.Pad))<<32
 		if data == wakeData {
 			// Down before the caller looks at what the waker left for it: a
@@ -144,7 +144,7 @@ func (e *Engine) epollWait(d time.Duration, visible bool) (int, syscall.Errno) {
 	}
 	// The events are mapped memory, so the address stays right whatever the scheduler does.
 	n, _, errno := call(unix.SYS_EPOLL_PWAIT, uintptr(e.epfd),
-		uintptr(unsafe.Pointer(&e.event[0])), uintptr(len(e.event)), uintptr(milliseconds(d)), 0, 0)
+		uintptr(unsafe.Pointer(&e.events[0])), uintptr(len(e.events)), uintptr(milliseconds(d)), 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}
