@@ -11,7 +11,7 @@ import "github.com/penstock-go/penstock/internal/invariants"
 // Thread: the loop of its pool. Bytes that must travel are copied.
 type Buf struct {
 	pool     *Pool
-	id       id // no two fields: the compiler keeps up to four in registers
+	id       id // one field, not two: the compiler keeps up to four in registers
 	from, to uint32
 }
 
@@ -114,23 +114,24 @@ func (b *Buf) Own(o Owner) {
 	if b.pool == nil {
 		return
 	}
-	s := &b.pool.slabs[b.id.index>>b.pool.shift]
+	s, i := b.pool.place(b.id.index)
 	if s.own == nil {
 		if o == nil {
 			return
 		}
 		s.own = make([]Owner, b.pool.cfg.SlabBlocks)
 	}
-	place := &s.own[b.id.index&uint32(b.pool.cfg.SlabBlocks-1)]
-	was := *place
-	if *place = o; was != nil {
+	was := s.own[i]
+	if s.own[i] = o; was != nil {
 		was.Released(b.Cap())
 	}
 }
 
 func (b *Buf) block() []byte {
-	if invariants.Enabled && b.pool.slabs[b.id.index>>b.pool.shift].gen[b.id.index&uint32(b.pool.cfg.SlabBlocks-1)] != b.id.gen {
-		panic("buf: a block was used after the right to it was given up")
+	if invariants.Enabled {
+		if s, i := b.pool.place(b.id.index); s.gen[i] != b.id.gen {
+			panic("buf: a block was used after the right to it was given up")
+		}
 	}
 	return b.pool.block(b.id.index)
 }

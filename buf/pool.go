@@ -148,9 +148,7 @@ func (p *Pool) grow() bool {
 }
 
 func (p *Pool) put(b id) {
-	at := int(b.index >> p.shift)
-	s := &p.slabs[at]
-	i := b.index & uint32(p.cfg.SlabBlocks-1)
+	s, i := p.place(b.index)
 	if s.gen[i] != b.gen {
 		panic("buf: a block was released twice")
 	}
@@ -160,7 +158,7 @@ func (p *Pool) put(b id) {
 	}
 	s.free = append(s.free, i)
 	p.inUse--
-	p.low = min(p.low, at)
+	p.low = min(p.low, int(b.index>>p.shift))
 	if s.own != nil && s.own[i] != nil {
 		o := s.own[i]
 		s.own[i] = nil
@@ -174,9 +172,15 @@ func poison(b []byte) {
 	}
 }
 
+// place returns the slab of a block, and which of its blocks it is.
+func (p *Pool) place(index uint32) (s *slab, i uint32) {
+	return &p.slabs[index>>p.shift], index & uint32(p.cfg.SlabBlocks-1)
+}
+
 func (p *Pool) block(index uint32) []byte {
-	lo := int(index&uint32(p.cfg.SlabBlocks-1)) * p.cfg.BlockSize
-	return p.slabs[index>>p.shift].mem[lo : lo+p.cfg.BlockSize : lo+p.cfg.BlockSize]
+	s, i := p.place(index)
+	lo := int(i) * p.cfg.BlockSize
+	return s.mem[lo : lo+p.cfg.BlockSize : lo+p.cfg.BlockSize]
 }
 
 // Idle reports whether a Trim would now, or after another second of the same,
