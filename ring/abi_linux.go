@@ -105,7 +105,6 @@ const (
 	unregisterRingFDs             = 21
 	registerPbufRing              = 22
 	unregisterPbufRing            = 23
-	registerSyncCancel            = 24
 	registerRingFDAnyOffset       = ^uint32(0)
 	probeOpSupported              = 1 << 0
 	probeOps                      = 256

@@ -44,7 +44,6 @@
 //	buffer_ring           5.19    NewBufRing fails, Engine is unavailable
 //	single_issuer         6.0     the kernel takes a few more locks
 //	recv_multishot        6.0     Engine is unavailable
-//	sync_cancel           6.0     nothing: PrepCancelAny does as well
 //	send_zc               6.0     Engine copies (Caps.ZeroCopy is false)
 //	defer_taskrun         6.1     coop_taskrun
 //	sendmsg_zc            6.1     Engine copies (Caps.ZeroCopy is false)

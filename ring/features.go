@@ -25,7 +25,6 @@ const (
 	featBufferRing
 	featSingleIssuer
 	featRecvMultishot
-	featSyncCancel
 	featSendZC
 	featDeferTaskrun
 	featSendmsgZC
@@ -49,7 +48,6 @@ var featureNames = [...]aio.Feature{
 	{Name: "buffer_ring", Kernel: "5.19"},
 	{Name: "single_issuer", Kernel: "6.0"},
 	{Name: "recv_multishot", Kernel: "6.0"},
-	{Name: "sync_cancel", Kernel: "6.0"},
 	{Name: "send_zc", Kernel: "6.0"},
 	{Name: "defer_taskrun", Kernel: "6.1"},
 	{Name: "sendmsg_zc", Kernel: "6.1"},

@@ -65,8 +65,8 @@ func (r *Ring) Have(name string) bool {
 	return err == nil && r.have&f != 0
 }
 
-// probe asks the kernel for the rest: opcodes by the call made for it, further
-// registrations and flags of operations by trying them where they cannot work.
+// probe asks the kernel for the rest: opcodes by the call made for it, a further
+// registration and flags of operations by trying them where they cannot work.
 func (r *Ring) probe(hidden features) error {
 	var p probe
 	if _, errno := r.register(registerProbe, unsafe.Pointer(&p), probeOps); errno != 0 {
@@ -83,10 +83,8 @@ func (r *Ring) probe(hidden features) error {
 	}
 	// A known registration reads its argument and fails with EFAULT at an
 	// address that is nobody's; an unknown one fails with EINVAL before.
-	for op, f := range map[uintptr]features{registerPbufRing: featBufferRing, registerSyncCancel: featSyncCancel} {
-		if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), op, 8, 1, 0, 0); errno == unix.EFAULT {
-			r.have |= f
-		}
+	if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerPbufRing, 8, 1, 0, 0); errno == unix.EFAULT {
+		r.have |= featBufferRing
 	}
 	err := r.probeOpFlags(has(opSendZC))
 	r.have &^= hidden

@@ -99,7 +99,6 @@ var numbers = []number{
 	{"IORING_UNREGISTER_RING_FDS", 21, "unregisterRingFDs", "UnregisterRingFDs"},
 	{"IORING_REGISTER_PBUF_RING", 22, "registerPbufRing", "RegisterPbufRing"},
 	{"IORING_UNREGISTER_PBUF_RING", 23, "unregisterPbufRing", "UnregisterPbufRing"},
-	{"IORING_REGISTER_SYNC_CANCEL", 24, "registerSyncCancel", "RegisterSyncCancel"},
 	{"IO_URING_OP_SUPPORTED", 0x1, "probeOpSupported", "opSupported"},
 	{"IORING_OFF_SQ_RING", 0, "offSQRing", "offsqRing"},
 	{"IORING_OFF_SQES", 0x10000000, "offSQEs", "offSQEs"},
