@@ -53,7 +53,7 @@ func Start(cfg Config) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = g.open(open); err != nil && cfg.Engine == Auto && cfg.NewEngine == nil && info.Engine == "uring" && unavailable(err) {
+	if err = g.open(open); err != nil && cfg.Engine == Auto && info.Engine == "uring" && unavailable(err) {
 		// One ring was to be had and the others not: locked memory, most often.
 		open, info.Engine, info.Reason = openEpoll, "epoll", err.Error()
 		err = g.open(open)
@@ -191,7 +191,8 @@ func (g *Group) Done() <-chan struct{} { return g.done }
 // flush and close. What has not ended when ctx is done is ended at once. It
 // returns when all loops have ended, and Loop.Work that runs has returned, with the
 // first failure of a loop, or with ctx's error when it had to use force. Work that
-// outlasts ctx goes on, since nobody can end it, and nobody hears of its end.
+// outlasts ctx goes on, since nobody can end it, and nobody hears of its end. Work that
+// calls Shutdown waits for itself until ctx is done.
 //
 // On a loop of the group, as in a handler, all this begins, and Shutdown returns
 // ErrOnLoop at once, since the loop would wait for itself. Done tells when all have

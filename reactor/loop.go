@@ -144,7 +144,7 @@ func NewLoop(cfg LoopConfig) *Loop {
 		l.workers = newWorkers(DefaultWorkers, cfg.Go)
 	}
 	l.table.init()
-	l.trim.fn = func() { l.trimPools() }
+	l.trim.fn = l.trimPools
 	return l
 }
 

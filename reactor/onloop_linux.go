@@ -8,7 +8,7 @@ import (
 
 // loopThreads are the threads that loops run on, by their number. A loop is
 // locked to its thread, so the thread tells the goroutine. The values are the *Loop,
-// nil as long as it is made.
+// nil while it is being made.
 var loopThreads sync.Map
 
 // OnLoop reports whether the caller runs on the loop of some group, so that it

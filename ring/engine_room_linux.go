@@ -64,7 +64,8 @@ func (e *Engine) awaitRooms() {
 }
 
 // completeRoom tells of the send whose poll this answers, or reports false: there is
-// no room yet, or nobody waits.
+// no room yet, or nobody waits. It took nothing, so nobody minds that it is told behind
+// what was received.
 func (e *Engine) completeRoom(done *aio.Completion, c *CQE) bool {
 	t, _, poll := aio.Unpack(c.UserData)
 	h, ok := e.rooms.held[t]
