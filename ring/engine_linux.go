@@ -131,29 +131,7 @@ func NewEngine(cfg EngineConfig) (*Engine, error) {
 }
 
 func (e *Engine) open(cfg EngineConfig) (err error) {
-	rc := Config{Entries: cfg.Entries, CQEntries: cfg.CQEntries, Hide: cfg.Hide}
-	for {
-		if e.ring, err = New(rc); err != nil {
-			e.ring = nil
-			return err
-		}
-		if lacks := engineNeeds &^ e.ring.have; lacks != 0 {
-			return missing(lacks)
-		}
-		if err = e.recv[small].open(e.ring, small, cfg.Small, smallFirst, cfg); err == nil && cfg.Small != cfg.Pool {
-			err = e.recv[bulk].open(e.ring, bulk, cfg.Pool, bulkFirst, cfg)
-		}
-		// The ring itself may have used up the locked memory: a smaller one
-		// leaves some for the buffer ring.
-		n := uint32(e.ring.Entries())
-		if !errors.Is(err, unix.ENOMEM) || n <= MinEntries {
-			break
-		}
-		e.recv[small].close()
-		_ = e.ring.Close()
-		rc.Entries, rc.CQEntries = n/2, 0
-	}
-	if err != nil {
+	if err = e.openRing(cfg); err != nil {
 		return err
 	}
 	if e.arena, err = newArena(); err != nil {
@@ -167,6 +145,35 @@ func (e *Engine) open(cfg EngineConfig) (err error) {
 	e.setCaps()
 	e.armWake()
 	return nil
+}
+
+// openRing makes the ring and its buffer rings, as long as locked memory lets them be.
+func (e *Engine) openRing(cfg EngineConfig) (err error) {
+	rc := Config{Entries: cfg.Entries, CQEntries: cfg.CQEntries, Hide: cfg.Hide}
+	for last := false; ; {
+		if e.ring, err = New(rc); err != nil {
+			e.ring = nil
+			return err
+		}
+		if lacks := engineNeeds &^ e.ring.have; lacks != 0 {
+			return missing(lacks)
+		}
+		if err = e.recv[small].open(e.ring, small, cfg.Small, smallFirst, cfg); err == nil && cfg.Small != cfg.Pool {
+			err = e.recv[bulk].open(e.ring, bulk, cfg.Pool, bulkFirst, cfg)
+		}
+		if last || !errors.Is(err, unix.ENOMEM) {
+			return err
+		}
+		// The ring itself may have used up the locked memory: a smaller one leaves
+		// some for the buffer rings. Or it is on its way back from rings that were closed.
+		n := uint32(e.ring.Entries())
+		e.recv[small].close()
+		_ = e.ring.Close()
+		rc.Entries, rc.CQEntries = max(n/2, min(n, MinEntries)), 0
+		if last = n <= MinEntries; last {
+			time.Sleep(memlockWaitLast)
+		}
+	}
 }
 
 func (e *Engine) setCaps() {
