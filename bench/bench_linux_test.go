@@ -188,6 +188,37 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// TestUnread keeps the report when nobody reads the text, or ever did.
+func TestUnread(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, gone, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Close()
+	for what, out := range map[string]*os.File{"a full disk": full, "a reader that is gone": gone} {
+		dir := t.TempDir()
+		cmd := exec.Command(self, "-run", "^echo-64-c1$", "-engines", "epoll", "-for", "1s", "-rounds", "1", "-out", dir)
+		cmd.Env = append(os.Environ(), childEnv+"=1")
+		var errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = out, &errs
+		if err := cmd.Run(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(errs.String(), "kept in "+dir) {
+			t.Errorf("%s: %v, %s", what, err, &errs)
+		}
+		if _, err := report.Read(filepath.Join(dir, "report.json")); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		_ = out.Close()
+	}
+}
+
 // TestMute is told of a server that takes all and answers nothing.
 func TestMute(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// finish shows the report and keeps it.
+// finish keeps the report and shows it.
 func (b *bench) finish(out io.Writer) error {
 	failures := b.report.Failures()
 	if b.smoke {
@@ -20,10 +20,10 @@ func (b *bench) finish(out io.Writer) error {
 	if len(b.report.Runs) == 0 {
 		return errors.New("nothing was measured")
 	}
-	if err := b.report.Text(out, isTerminal(out)); err != nil {
-		return err
+	names, err := b.keep() // First: whoever reads the text may be gone by now.
+	if failed := b.report.Text(out, isTerminal(out)); failed != nil && err == nil {
+		return fmt.Errorf("%w; the report is kept in %s", failed, b.out)
 	}
-	names, err := b.keep()
 	for _, name := range names {
 		fmt.Fprintf(out, "\n%s", name)
 	}

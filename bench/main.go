@@ -68,6 +68,8 @@ func tool(args []string, out, errs io.Writer) int {
 	if !signal.Ignored(syscall.SIGHUP) { // It is by nohup; else a terminal that goes leaves a report too.
 		ends = append(ends, syscall.SIGHUP)
 	}
+	// A write to a pipe that nobody reads any more is an error and not the end.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	go func() {
