@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,7 +17,7 @@ import (
 // differs. It returns the program and the commit.
 func (b *bench) revision(ctx context.Context, ref, dir string) (program, commit string, err error) {
 	git := func(args ...string) ([]byte, error) {
-		out, err := exec.CommandContext(ctx, "git", append([]string{"-C", b.root}, args...)...).CombinedOutput()
+		out, err := command(ctx, "git", append([]string{"-C", b.root}, args...)...).CombinedOutput()
 		if err != nil {
 			return nil, fmt.Errorf("-against %s: git: %s", ref, wrong(out, err))
 		}
@@ -40,20 +39,18 @@ func (b *bench) revision(ctx context.Context, ref, dir string) (program, commit 
 	if err = os.Mkdir(tree, 0o755); err != nil {
 		return "", "", err
 	}
-	if out, err := exec.CommandContext(ctx, "tar", "-xf", archive, "-C", tree).CombinedOutput(); err != nil {
+	if out, err := command(ctx, "tar", "-xf", archive, "-C", tree).CombinedOutput(); err != nil {
 		return "", "", fmt.Errorf("-against: tar: %s", wrong(out, err))
 	}
 	if err = b.transplant(tree); err != nil {
 		return "", "", err
 	}
 	program = filepath.Join(dir, "bench")
-	args := []string{"build", "-buildvcs=false", "-o", program}
+	args := []string{"-buildvcs=false", "-o", program}
 	if !slices.ContainsFunc(b.scenarios, scenario.Scenario.WebSocket) {
 		args = append(args, "-tags=nows") // The revision may be older than ws.
 	}
-	build := exec.CommandContext(ctx, "go", append(args, "./bench")...)
-	build.Dir = tree
-	if out, err := build.CombinedOutput(); err != nil {
+	if out, err := goBuild(ctx, tree, dir, append(args, "./bench")...); err != nil {
 		return "", "", fmt.Errorf("-against: the library of %s does not build with the load test of the working tree: %s", ref, wrong(out, err))
 	}
 	return program, commit, nil

@@ -428,6 +428,23 @@ func TestTail(t *testing.T) {
 	}
 }
 
+// TestCommand interrupts a program and what that has started: none goes on, and the
+// program can take its files away.
+func TestCommand(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	made := filepath.Join(t.TempDir(), "made")
+	cmd := command(ctx, "sh", "-c", `trap 'rm "$0"; exit 1' INT; touch "$0"; echo; sleep 60; exit 1`, made)
+	cmd.Stdout = struct{ io.Writer }{&watcher{text: "\n", fn: cancel}} // Run waits until nobody can write here.
+	start := time.Now()
+	if err := cmd.Run(); err == nil || time.Since(start) > endWithin {
+		t.Errorf("%v, and something went on for %v", err, time.Since(start))
+	}
+	if _, err := os.Stat(made); !errors.Is(err, os.ErrNotExist) {
+		t.Error("its file is left")
+	}
+}
+
 func TestWrong(t *testing.T) {
 	for out, want := range map[string]string{
 		"": "exit status 1",

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/penstock-go/penstock/bench/internal/report"
@@ -106,14 +107,12 @@ func (b *bench) try(ctx context.Context, c *candidate) {
 // other run changes what is measured, and asks it what it has.
 func (b *bench) peers(ctx context.Context, dir string) ([]*candidate, error) {
 	program := filepath.Join(dir, "compare")
-	build := exec.CommandContext(ctx, "go", "build", "-tags="+peerTags, "-o", program, ".")
-	build.Dir = filepath.Join(b.root, "bench", "compare")
-	if out, err := build.CombinedOutput(); err != nil {
+	if out, err := goBuild(ctx, filepath.Join(b.root, "bench", "compare"), dir, "-tags="+peerTags, "-o", program, "."); err != nil {
 		return nil, fmt.Errorf("the peers of bench/compare do not build: %s", wrong(out, err))
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, program, "--list").Output()
+	out, err := command(ctx, program, "--list").Output()
 	if err != nil {
 		return nil, fmt.Errorf("bench/compare does not say what it has: %w", err)
 	}
@@ -134,6 +133,25 @@ func (b *bench) peers(ctx context.Context, dir string) ([]*candidate, error) {
 
 // peerTags are the build tags that peers ask for in their documentation.
 const peerTags = "poll_opt"
+
+// command is a program that starts others, like go. When ctx ends, all of them are told
+// so, as by a Ctrl-C: killed alone, it would leave its compilers behind.
+func command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = endWithin
+	return cmd
+}
+
+// goBuild builds what is in a folder. Interrupted, go leaves things in its temporary folder,
+// which is here one that this run takes away.
+func goBuild(ctx context.Context, in, temporary string, args ...string) ([]byte, error) {
+	build := command(ctx, "go", append([]string{"build"}, args...)...)
+	build.Dir = in
+	build.Env = append(build.Environ(), "GOTMPDIR="+temporary)
+	return build.CombinedOutput()
+}
 
 // wrong returns the first line of what a tool like go or git printed that says what
 // is wrong, or the error. What go prints last is advice, and before it names packages.

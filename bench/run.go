@@ -89,7 +89,7 @@ func (b *bench) measureAll(ctx context.Context, out io.Writer) error {
 		Environment: host.Read(ctx, cmp.Or(b.root, ".")), Layout: b.layout()}
 	dir, err := "", error(nil)
 	if b.against != "" || b.compare {
-		if dir, err = os.MkdirTemp("", "penstock-bench-"); err != nil {
+		if dir, err = os.MkdirTemp(os.Getenv("GOTMPDIR"), "penstock-bench-"); err != nil {
 			return err
 		}
 		defer func() { _ = os.RemoveAll(dir) }()
@@ -148,7 +148,7 @@ func (b *bench) choose(ctx context.Context, dir string) error {
 	if b.compare {
 		fmt.Fprintln(b.errs, "building the peers")
 		peers, err := b.peers(ctx, dir)
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			b.note("%v; the run goes on without peers", err)
 		}
 		peers = slices.DeleteFunc(peers, func(p *candidate) bool { return !p.wanted(b.scenarios) })
@@ -166,7 +166,7 @@ func (b *bench) choose(ctx context.Context, dir string) error {
 			c.Base = b.alive()[0].Name
 		}
 		b.report.Subjects = append(b.report.Subjects, c.Subject)
-		if c.Error != "" {
+		if c.Error != "" && ctx.Err() == nil {
 			fmt.Fprintf(b.errs, "%s is not there: %s\n", c.Name, c.Error)
 		}
 	}
