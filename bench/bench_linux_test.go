@@ -105,6 +105,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"-engines", "kqueue"}, "kqueue"},
 		{[]string{"-engines", "epoll,epoll"}, "twice"},
 		{[]string{"-name", "a/b"}, "-name"},
+		{[]string{"-against", "", "-list"}, "-against: nothing is named"},
 		{[]string{"-run", "echo-64-c1$", "-out", "main.go"}, "the report cannot be kept"},
 		{[]string{"-readme", "no-such-file.json"}, "no-such-file"},
 		{[]string{"-against", "no-such-revision", "-run", "echo-64-c1$"}, `git knows no revision "no-such-revision"`},

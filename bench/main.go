@@ -134,7 +134,13 @@ func parse(args []string, errs io.Writer) (*options, error) {
 		return nil, errUsage
 	}
 	var err error
+	f.Visit(func(given *flag.Flag) {
+		if given.Value.String() == "" && given.Name != "run" {
+			err = fmt.Errorf("-%s: nothing is named", given.Name)
+		}
+	})
 	switch {
+	case err != nil:
 	case f.NArg() > 0:
 		err = fmt.Errorf("unexpected %q; -run takes a regular expression, see -help", f.Arg(0))
 	case o.rounds < 1:
