@@ -165,6 +165,27 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestMute has a server that is too slow for the window named, and not just missing.
+func TestMute(t *testing.T) {
+	r := fixture(nil)
+	r.Window = 100 * time.Millisecond
+	for i := range r.Runs {
+		if x := &r.Runs[i]; x.Scenario == "echo-64-c1" {
+			x.Result.Messages = 0
+		}
+	}
+	var b bytes.Buffer
+	if err := r.Text(&b, false); err != nil {
+		t.Fatal(err)
+	}
+	if want := "! echo-64-c1, epoll: no answer came within the window of 100ms, 5 times"; !strings.Contains(b.String(), want) {
+		t.Errorf("no %q in\n%s", want, &b)
+	}
+	if strings.Contains(b.String(), "  echo-64-c1  ") {
+		t.Error("it has a row without a figure")
+	}
+}
+
 // TestWide prints all columns of a table, those that find no room below the others.
 func TestWide(t *testing.T) {
 	c := costs{}

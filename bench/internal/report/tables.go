@@ -52,12 +52,14 @@ func (r *Report) Tables(allGoals bool) []Table {
 }
 
 // apart makes of a table one of the raw bytes and one of the WebSockets, since most
-// subjects have only one of the two, and leaves out the columns that are empty then.
+// subjects have only one of the two, and leaves out the rows and columns that are empty.
 func apart(t Table) []Table {
 	var all []Table
 	for _, webSocket := range []bool{false, true} {
 		part := Table{Title: t.Title, Note: t.Note}
-		rows := slices.DeleteFunc(slices.Clone(t.Rows), func(row []Cell) bool { return strings.HasPrefix(row[0].Text, "ws-") != webSocket })
+		rows := slices.DeleteFunc(slices.Clone(t.Rows), func(row []Cell) bool {
+			return strings.HasPrefix(row[0].Text, "ws-") != webSocket || !slices.ContainsFunc(row[1:], func(c Cell) bool { return c.Text != none })
+		})
 		part.Rows = make([][]Cell, len(rows))
 		for i, head := range t.Head {
 			if i > 0 && !slices.ContainsFunc(rows, func(row []Cell) bool { return row[i].Text != none }) {

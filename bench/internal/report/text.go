@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/penstock-go/penstock/bench/internal/scenario"
 )
 
 // Line is one fact about the machine.
@@ -78,6 +80,23 @@ func (r *Report) disturbed() (n int) {
 	return n
 }
 
+// mute lists who answered nothing within a window, and so has no figure there.
+func (r *Report) mute() []string {
+	counts := map[string]int{}
+	for _, sc := range r.Scenarios {
+		for _, run := range r.Runs {
+			if run.Scenario == sc.Name && run.Result != nil && run.Result.Messages == 0 && sc.Kind != scenario.Memory && sc.Kind != scenario.Delay {
+				counts[sc.Name+", "+run.Subject]++
+			}
+		}
+	}
+	var all []string
+	for _, who := range slices.Sorted(maps.Keys(counts)) {
+		all = append(all, fmt.Sprintf("%s: no answer came within the window of %v, %d times; -for makes it longer.", who, r.Window.Round(time.Millisecond), counts[who]))
+	}
+	return all
+}
+
 // Warnings are what a reader must see first.
 func (r *Report) Warnings() []string {
 	var all []string
@@ -91,6 +110,7 @@ func (r *Report) Warnings() []string {
 	if q := r.Environment.Quota; q > 0 && q < leastCPUs {
 		all = append(all, fmt.Sprintf("A cgroup allows this process %.2g CPUs, and server and generator need two: they were stopped again and again, and no figure here is to be believed.", q))
 	}
+	all = append(all, r.mute()...)
 	if n := r.disturbed(); n > 0 {
 		all = append(all, fmt.Sprintf("In %d of %d measurements others had the generator's CPU for a twentieth of the time or more; their latencies and throughputs are not to be believed.", n, len(r.Runs)))
 	}
