@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,7 +85,7 @@ func (b *bench) measureAll(ctx context.Context, out io.Writer) error {
 	}
 	started, busy, own := time.Now(), host.Busy(), host.SelfCPU()
 	b.report = &report.Report{Version: report.Version, Started: started, Command: append([]string{"bench"}, b.args...),
-		Environment: host.Read(ctx, cmp.Or(b.root, ".")), Layout: b.layout()}
+		Environment: host.Read(ctx, b.root), Layout: b.layout()}
 	dir, err := "", error(nil)
 	if b.against != "" || b.compare {
 		if dir, err = os.MkdirTemp(os.Getenv("GOTMPDIR"), "penstock-bench-"); err != nil {

@@ -40,7 +40,7 @@ type Environment struct {
 	Foreign     float64           `json:"foreign_cpus"` // used by others during the run
 }
 
-// Read looks at the machine. It takes some 50 ms.
+// Read looks at the machine. root is the repository of the sources, "" when it is not known. It takes some 50 ms.
 func Read(ctx context.Context, root string) Environment {
 	info := reactor.Probe()
 	e := Environment{
@@ -137,6 +137,9 @@ func mitigations(dir string) map[string]string {
 
 // commit names the sources, "-dirty" when they are changed.
 func commit(ctx context.Context, root string) string {
+	if root == "" { // Git would name the commit of whatever it stands in.
+		return "unknown"
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12").Output()

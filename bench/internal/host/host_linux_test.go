@@ -85,6 +85,13 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestCommit names no commit of a repository that happens to be around.
+func TestCommit(t *testing.T) {
+	if got := commit(t.Context(), ""); got != "unknown" {
+		t.Errorf("sources that are not known are of %q", got)
+	}
+}
+
 func TestTexts(t *testing.T) {
 	model, virtual, isolation := cpuInfo("processor\t: 0\nmodel name\t: A (TM) B-7 CPU @ 3GHz\nflags\t\t: fpu hypervisor pti\nprocessor\t: 1\n")
 	if model != "A (TM) B-7 CPU @ 3GHz" || !virtual || !isolation {
