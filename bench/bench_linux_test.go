@@ -102,6 +102,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"-target", "127.0.0.1:1"}, "not tcp://"},
 		{[]string{"-target", "tcp://127.0.0.1:1", "-compare"}, "measured alone"},
 		{[]string{"-pid", "1"}, "-target"},
+		{[]string{"-target", "tcp://127.0.0.1:1", "-pid", "4194305", "-run", "echo-64-c1$"}, "no process 4194305"},
 		{[]string{"-engines", "kqueue"}, "kqueue"},
 		{[]string{"-engines", "epoll,epoll"}, "twice"},
 		{[]string{"-name", "a/b"}, "-name"},

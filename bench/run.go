@@ -181,6 +181,9 @@ func (b *bench) chooseTarget(ctx context.Context) error {
 	if !ok || addr == "" {
 		return fmt.Errorf("-target: %q is not tcp://host:port", b.target)
 	}
+	if _, err := host.RSS(b.pid); b.pid != 0 && err != nil {
+		return fmt.Errorf("-pid: no process %d runs here", b.pid)
+	}
 	b.target, b.report.Target = addr, b.target
 	c := &candidate{Subject: report.Subject{Name: "target", Base: "target", How: "the server at tcp://" + addr}, protocols: []string{"echo"}}
 	b.candidates = again([]*candidate{c})
