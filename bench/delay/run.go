@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -24,7 +25,7 @@ const patience = 20 * time.Second
 // Run measures all cells and prints the tables.
 func (c *runCmd) Run() error {
 	// Ended by hand, it still takes the cgroup away.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return c.print(ctx, os.Stdout, os.Stderr)
 }
@@ -51,7 +52,11 @@ func (c *runCmd) print(ctx context.Context, out, progress io.Writer) error {
 	r := results{cells: cells, of: map[cell]result{}, noise: c.Noise}
 	for i, x := range cells {
 		fmt.Fprintf(progress, "\r%d of %d ", i+1, len(cells))
-		if r.of[x], err = b.rounds(ctx, x); err != nil {
+		r.of[x], err = b.rounds(ctx, x)
+		if ctx.Err() != nil { // What else is wrong comes of it.
+			return fmt.Errorf("interrupted at %d of %d", i+1, len(cells))
+		}
+		if err != nil {
 			return fmt.Errorf("%s, %d loops, GOMAXPROCS %d, beside %s, %s: %w", x.engine, x.loops, x.procs, x.beside, x.load, err)
 		}
 	}

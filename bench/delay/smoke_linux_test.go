@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
 )
@@ -26,5 +27,19 @@ func TestSmoke(t *testing.T) {
 	}
 	if n := strings.Count(row, " / "); n != 8 { // two delays and two round trips, of three figures each
 		t.Errorf("%d figures in row %q of\n%s", n, row, &out)
+	}
+}
+
+// TestInterrupted is told so, and not what of the processes failed for it.
+func TestInterrupted(t *testing.T) {
+	c, err := parse(t, "--engine=epoll", "--place=one", "--procs=loops+2", "--beside=nothing", "--load=full")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out bytes.Buffer
+	if err := c.Run.print(ctx, &out, &out); err == nil || err.Error() != "interrupted at 1 of 1" {
+		t.Error(err)
 	}
 }
