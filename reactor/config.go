@@ -66,7 +66,8 @@ type Config struct {
 	// PoolBytes bounds the memory of each loop's two pools together, in bytes:
 	// what is received and not yet handled, and what is queued by copy. At the
 	// bound receiving waits and sends by copy are refused. Default 0: no bound
-	// but the connections' own. At least 16 MiB.
+	// but the connections' own. At least 16 MiB. The pools grow by slabs of 256 KiB
+	// and 4 MiB, and the last of each may be begun below the bound.
 	PoolBytes int
 	// Spin is how long a loop that has nothing to do looks again and again
 	// before it sleeps. It shortens the answer to a message that comes in that
