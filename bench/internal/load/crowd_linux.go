@@ -20,8 +20,10 @@ const (
 	stallBuffer = 16 << 10
 	// drainBuffer is its size when what is owed is read.
 	drainBuffer = 4 << 20
-	// stalledFor is how long nobody must have taken a byte until all are stuck.
-	stalledFor = 100 * time.Millisecond
+	// All are stuck when nobody has taken a byte at so many looks in a row, so long
+	// apart: on a busy machine that is longer, as what the server does is.
+	stalledLooks = 20
+	stalledEvery = 10 * time.Millisecond
 	// settleFor is how long a server's memory must have stayed as it is.
 	settleFor = 100 * time.Millisecond
 	// crowdWithin bounds what is done to a whole crowd.
@@ -81,8 +83,8 @@ func (c *crowd) sent() (n int64) {
 
 // stall sends on every connection until none takes more.
 func (c *crowd) stall() error {
-	deadline, last := time.Now().Add(crowdWithin), time.Now()
-	for time.Since(last) < stalledFor && time.Now().Before(deadline) {
+	deadline := time.Now().Add(crowdWithin)
+	for vain := 0; vain < stalledLooks && time.Now().Before(deadline); {
 		moved := false
 		for i := range c.clients {
 			for cl := &c.clients[i]; cl.sent < c.most; {
@@ -98,9 +100,10 @@ func (c *crowd) stall() error {
 			}
 		}
 		if moved {
-			last = time.Now()
+			vain = 0
 		} else {
-			time.Sleep(stalledFor / 10)
+			vain++
+			time.Sleep(stalledEvery)
 		}
 		if c.most == 0 {
 			return nil
