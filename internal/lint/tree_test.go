@@ -35,9 +35,9 @@ type source struct {
 	set  *token.FileSet
 }
 
-// maxText bounds what is read as a text. The raw figures of a report are one, of more
-// than a megabyte.
-const maxText = 4 << 20
+// maxText bounds what is read as a text. The raw figures of a report are one, of some
+// megabytes.
+const maxText = 16 << 20
 
 func readTree(house fs.FS) (*tree, error) {
 	t := &tree{texts: map[string]string{}}
