@@ -22,15 +22,15 @@ const (
 	echoMaxLines = 30
 )
 
-// rePlace finds folders of one machine, and ways out of the repository.
-var rePlace = regexp.MustCompile(`(?:^|[^\w.])(/(?:home|root|work|tmp|farm|Users)/[\w.]*|\.\./shared)`)
+// rePlace finds folders of one machine, and ways up. Links are for checkLinks.
+var rePlace = regexp.MustCompile(`(?:^|[^\w.])(/(?:home|root|work|tmp|farm|Users)/[\w.]*|(?:\.\./)+\w[\w-]*)`)
 
 // checkPlaces finds texts and sources that hold on one machine only.
 func checkPlaces(t *tree) []string {
 	var bad []string
 	look := func(name, text string) {
 		for i, line := range strings.Split(text, "\n") {
-			if m := rePlace.FindStringSubmatch(line); m != nil {
+			if m := rePlace.FindStringSubmatch(reLink.ReplaceAllString(line, "]()")); m != nil {
 				bad = append(bad, fmt.Sprintf("%s:%d: names %s", name, i+1, m[1]))
 			}
 		}

@@ -87,7 +87,10 @@ func TestRules(t *testing.T) {
 		{"places", "home", map[string]string{"docs/a.md": "see /home/me/x"}, "docs/a.md:1: names /home/me"},
 		{"places", "in code", map[string]string{"conn/a.go": "package conn\n\nvar p = \"/tmp/x\"\n"}, "conn/a.go:3: names /tmp/x"},
 		{"places", "in a test", map[string]string{"conn/a_test.go": "package conn\n\nvar p = \"/tmp/x\"\n"}, ""},
-		{"places", "next door", map[string]string{".ci/run": "cat ../shared/x"}, "names ../shared"},
+		{"places", "next door", map[string]string{".ci/run": "cat ../other/x"}, "names ../other"},
+		{"places", "next door, in brackets", map[string]string{"docs/a.md": "(../../other)"}, "names ../../other"},
+		{"places", "home, in brackets", map[string]string{"docs/a.md": "(/home/me/x)"}, "names /home/me"},
+		{"places", "a link up", map[string]string{"docs/a.md": "[a](../README.md)"}, ""},
 		{"places", "part of an address", map[string]string{"docs/a.md": "https://example.com/home/x and framework/tmp/y"}, ""},
 
 		{"titles", "one", map[string]string{"docs/a.md": "# A\n\n## B\n\n```\n# not a title\n```\n"}, ""},
