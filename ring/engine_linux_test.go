@@ -173,11 +173,13 @@ func TestSendToHalfClosed(t *testing.T) {
 			waits = true
 			l.send(1, a, 7, aio.PollFirst|c.flags, msg[:1000], msg[1000:])
 		}
-		each := func(done *aio.Completion) {
-			if done.Kind != aio.Send || done.Batch != 7 || done.Res < 0 {
+		check := func(done *aio.Completion) {
+			if done.Kind != aio.Send || done.Batch != 7 || done.Res < 0 || c.flags == 0 && !done.Final {
 				t.Fatalf("%s: %+v", c.name, done)
 			}
-			if !done.First {
+		}
+		each := func(done *aio.Completion) {
+			if check(done); !done.First {
 				return
 			}
 			if waits = false; done.Res == 0 {
@@ -194,7 +196,11 @@ func TestSendToHalfClosed(t *testing.T) {
 		if c.cancelled {
 			l.cancel(1, aio.Send)
 		}
-		end := func(done *aio.Completion) { waits = waits && !done.First }
+		end := func(done *aio.Completion) {
+			if waits = waits && !done.First; !c.cancelled {
+				check(done)
+			}
+		}
 		l.until("the end of the send "+c.name, end, func() bool {
 			if !c.cancelled {
 				readAll(t, b)

@@ -106,8 +106,11 @@ func (a *actor) forgive() {
 	}
 }
 
-// asksOf are the kinds of receives. Those without aio.Once are for TCP alone.
+// asksOf are the kinds of receives, first those that a unix socket has too.
 var asksOf = [...]aio.Flags{aio.Once, aio.Once | aio.Bulk, aio.Once | aio.Bulk | aio.Wide, aio.Bulk, aio.Bulk | aio.Wide, 0}
+
+// asksOfUnix is how many those are.
+const asksOfUnix = 3
 
 // act does one thing, if that is allowed now.
 func (a *actor) act() {
@@ -133,7 +136,7 @@ func (a *actor) act() {
 	case k == 5 && !a.armed:
 		most := len(asksOf)
 		if r.net.name() == "unix" {
-			most = 3
+			most = asksOfUnix
 		}
 		a.asks = asksOf[r.rng.IntN(most)]
 		a.recv()
