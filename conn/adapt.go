@@ -16,17 +16,13 @@ const (
 	// may bring several, and filledMost for how many others that is remembered.
 	filledEnough = 2
 	filledMost   = 16
-	// narrowed is where the count begins again when such a receive has brought a
-	// single block: for messages of a block's length it is dearer.
-	narrowed = -4
 )
 
 // adapt chooses how to receive next, when n bytes have come. A receive that stays
 // armed costs least for small messages, into small blocks. Where these come filled,
 // the peer sends much: then large blocks, one at a time, so that no more than it has
 // to be kept when reading is paused; or several, as long as these come filled and fit.
-func (c *Conn) adapt(n int, final bool) {
-	c.brought++
+func (c *Conn) adapt(n int) {
 	switch {
 	case n >= reactor.SmallBlock:
 		c.calm = 0
@@ -40,8 +36,6 @@ func (c *Conn) adapt(n int, final bool) {
 		}
 	}
 	switch full := n >= reactor.BulkBlock; {
-	case c.recvFlags&aio.Wide != 0 && final && c.brought == 1:
-		c.filled = narrowed
 	case !full && c.filled > 0:
 		c.filled--
 	case !full:

@@ -77,7 +77,7 @@ func (c *Conn) received(done *aio.Completion) {
 		if c.clock != nil {
 			c.clock.in = c.loop.Now()
 		}
-		c.adapt(done.In.Len(), done.Final)
+		c.adapt(done.In.Len())
 		c.take(&done.In)
 	case done.Res == 0 && done.Final:
 		c.eof = true
@@ -188,7 +188,7 @@ func (c *Conn) armOrCancel() {
 	want := !c.eof && (c.state == closing || !c.ReadPaused() && !c.hasParked())
 	switch {
 	case want && !c.armed:
-		c.armed, c.recvFlags, c.brought = true, c.howToReceive(), 0
+		c.armed, c.recvFlags = true, c.howToReceive()
 		c.submit(aio.Op{Kind: aio.Recv, Flags: c.recvFlags})
 	case c.armed && !c.cancelling && (!want || c.bulk && c.recvFlags&aio.Bulk == 0 || c.recvFlags&aio.Wide != 0 && c.room() < wide):
 		c.cancelling = true

@@ -145,23 +145,6 @@ func TestWidePause(t *testing.T) {
 	r.Finish()
 }
 
-// TestWideSingle holds that messages of a block's length, one at a time, are received
-// by receives of one block nearly always.
-func TestWideSingle(t *testing.T) {
-	r := newRig(t, 1<<20, marks(1<<20, 0, 1<<20), nil)
-	wide := 0
-	r.calls.onRecv = func(op *aio.Op) { wide += int(op.Flags&aio.Wide) / int(aio.Wide) }
-	const messages = 100
-	for range messages {
-		r.peer.Feed(make([]byte, reactor.BulkBlock))
-		r.Turns(4)
-	}
-	if wide == 0 || wide > messages/6 {
-		t.Errorf("%d of %d receives for several blocks", wide, messages)
-	}
-	r.gone()
-}
-
 // TestWidePipe holds that a Pipe receives no more at once than fits the far queue.
 func TestWidePipe(t *testing.T) {
 	for _, tc := range []struct {

@@ -137,7 +137,7 @@ func (e *Engine) open(cfg EngineConfig) (err error) {
 	if e.arena, err = newArena(); err != nil {
 		return err
 	}
-	e.wide.pool, e.wide.most = cfg.Pool, cfg.RecvBuffers
+	e.wide.pool = cfg.Pool
 	if err := e.wake.open(); err != nil {
 		return err
 	}

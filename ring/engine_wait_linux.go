@@ -82,6 +82,9 @@ func (e *Engine) Wait(done []aio.Completion, d time.Duration) (n int, err error)
 			e.recallMissed()
 			e.awaitRooms()
 		}
+		if len(e.wide.ready) > 0 {
+			e.recvReady()
+		}
 		mayBlock := d < 0 || d > 0 && e.ringBy(end)
 		block := mayBlock && !e.prompt && !e.answered() && !e.holdsBlocks() && !e.recv[small].unfed() && !e.recv[bulk].unfed()
 		if block || !e.answered() || e.ring.Pending() > 0 || e.overflow {
@@ -264,7 +267,7 @@ answers:
 	if len(e.polls.again)+len(e.served) > 0 {
 		e.pollOn()
 	}
-	if len(e.wide.next) > 0 {
+	if len(e.wide.vain) > 0 {
 		e.wideOn()
 	}
 	if !e.wake.armed {

@@ -12,14 +12,15 @@ import (
 
 // wideRecvs are receives into several blocks at once. One is a poll until the socket
 // has something, and then a recvmsg(2) that is decided while it is submitted, so that
-// blocks are bought only when there is something to put into them.
+// blocks are bought only when there is something to put into them. One at a time
+// receives, so that what came is sent on while it is in the cache.
 type wideRecvs struct {
-	pool *buf.Pool
-	most int // blocks that they may hold at once, as many as a ring offers
-	held int // blocks that were bought, and neither told nor given back
-	list []wideRecv
-	free []uint16 // of list
-	next []uint16 // to submit, when all answers are told
+	pool  *buf.Pool
+	held  int // blocks that were bought, and neither told nor given back
+	list  []wideRecv
+	free  []uint16 // of list
+	ready []uint16 // to receive, oldest first
+	vain  []uint16 // which found nothing, and go on when all answers are told
 }
 
 type wideRecv struct {
@@ -37,6 +38,7 @@ type wideState uint8
 const (
 	wideFree wideState = iota
 	widePolls
+	wideReady
 	wideReceives
 )
 
@@ -93,15 +95,25 @@ func wideOf(c *CQE) uint16 {
 // submitWide submits op as a wide receive, and reports whether that can be.
 func (e *Engine) submitWide(op *aio.Op) bool {
 	i, ok := e.wide.get(op.Token, op.FD)
-	switch {
-	case !ok:
-	case e.slots.At(op.Token.Slot).empty && e.pollWide(i), e.recvWide(i):
-		e.slots.At(op.Token.Slot).group = several
-		return true
-	default:
-		e.wide.put(i)
+	if !ok {
+		return false
 	}
-	return false
+	slot := e.slots.At(op.Token.Slot)
+	if slot.empty && !e.pollWide(i) {
+		e.wide.put(i)
+		return false
+	}
+	if !slot.empty {
+		e.wide.await(i)
+	}
+	slot.group = several
+	return true
+}
+
+// await has i receive when its turn comes.
+func (w *wideRecvs) await(i uint16) {
+	w.list[i].state = wideReady
+	w.ready = append(w.ready, i)
 }
 
 // pollWide waits until there is something to receive.
@@ -118,12 +130,30 @@ func (e *Engine) pollWide(i uint16) bool {
 	return true
 }
 
+// recvReady has the next one receive, unless one does.
+func (e *Engine) recvReady() {
+	for w := &e.wide; len(w.ready) > 0 && w.held == 0; {
+		i := w.ready[0]
+		w.ready = slices.Delete(w.ready, 0, 1)
+		if !e.recvWide(i) {
+			e.recvNarrow(i)
+		}
+	}
+}
+
+// recvNarrow has i go on as a receive of one block.
+func (e *Engine) recvNarrow(i uint16) {
+	r := &e.wide.list[i]
+	e.wide.put(i)
+	e.awaitRecv(r.token, r.fd, e.large(), true)
+}
+
 // recvWide receives what there is.
 func (e *Engine) recvWide(i uint16) bool {
 	r := &e.wide.list[i]
 	var rooms [aio.WideBlocks][]byte
 	n := 0
-	for ; n < len(rooms) && e.wide.held < e.wide.most; n++ {
+	for ; n < len(rooms); n++ {
 		if r.blocks[n] = e.wide.pool.Get(); r.blocks[n].IsZero() {
 			break
 		}
@@ -154,8 +184,14 @@ func (e *Engine) cancelWide(t aio.Token) {
 	}
 	r := &e.wide.list[i]
 	r.cancelled = true
-	if r.state == widePolls {
+	switch r.state {
+	case widePolls:
 		e.cancelData(t.Pack(kindRecvWide, uint16(i)))
+	case wideReady:
+		w := &e.wide
+		w.ready = slices.DeleteFunc(w.ready, func(o uint16) bool { return o == uint16(i) })
+		w.put(uint16(i))
+		e.answers.add(t, aio.Recv, bulk, -int32(unix.ECANCELED))
 	}
 }
 
@@ -172,8 +208,12 @@ func (e *Engine) completeWide(done []aio.Completion, c *CQE) (n int, all bool) {
 		// What a poll has found may be no bytes, but an error that does not end the
 		// connection. To poll again would not wait.
 		slot.empty = none && !r.found
-		r.found = !none
-		e.wide.next = append(e.wide.next, i)
+		if r.found = !none; r.found {
+			e.wide.await(i)
+		} else {
+			e.wide.giveBack(i)
+			e.wide.vain = append(e.wide.vain, i)
+		}
 		return 0, true
 	}
 	used := e.wide.blocks(c.Res)
@@ -198,17 +238,13 @@ func (e *Engine) completeWide(done []aio.Completion, c *CQE) (n int, all bool) {
 	return n, true
 }
 
-// wideOn goes on with those that have found something to receive, or nothing.
+// wideOn goes on with those that have found nothing: they poll, unless a poll has said
+// that there is something. A receive of one block tells what that is.
 func (e *Engine) wideOn() {
-	for _, i := range e.wide.next {
-		r := &e.wide.list[i]
-		e.wide.giveBack(i)
-		switch empty := e.slots.At(r.token.Slot).empty; {
-		case empty && e.pollWide(i), !empty && r.found && e.recvWide(i):
-		default:
-			e.wide.put(i)
-			e.awaitRecv(r.token, r.fd, e.large(), true)
+	for _, i := range e.wide.vain {
+		if !e.slots.At(e.wide.list[i].token.Slot).empty || !e.pollWide(i) {
+			e.recvNarrow(i)
 		}
 	}
-	e.wide.next = e.wide.next[:0]
+	e.wide.vain = e.wide.vain[:0]
 }

@@ -18,8 +18,8 @@ func (l *loop) recvWide(slot uint32, fd int) {
 	l.Submit(&aio.Op{Token: aio.Token{Slot: slot}, Kind: aio.Recv, FD: int32(fd), Flags: aio.Bulk | aio.Wide})
 }
 
-// TestWideHolds: however many sockets have much at once, wide receives hold no more
-// blocks than a ring offers. Without DEFER_TASKRUN the kernel answers all polls at once.
+// TestWideHolds: however many sockets have much at once, one receives, and holds no
+// more blocks than it may bring. Without DEFER_TASKRUN the kernel answers all polls at once.
 func TestWideHolds(t *testing.T) {
 	const n, most = 100, 16
 	l := newLoop(t, buf.Config{BlockSize: 4 << 10}, ring.EngineConfig{RecvBuffers: most, Hide: []string{"defer_taskrun"}})
@@ -43,8 +43,8 @@ func TestWideHolds(t *testing.T) {
 			l.recvWide(c.Token.Slot, near[c.Token.Slot])
 		}
 	}, func() bool { return got >= total })
-	// Those of the rings of small and of large blocks, and those of wide receives.
-	if limit := 3*most + aio.WideBlocks; peak > limit {
+	// Those of the rings of small and of large blocks, and those of one wide receive.
+	if limit := 2*most + aio.WideBlocks; peak > limit {
 		t.Errorf("%d blocks in use at once, want %d at the most", peak, limit)
 	}
 }
@@ -140,5 +140,37 @@ func TestWideCancel(t *testing.T) {
 			c.In.Release()
 			ended = c.Final
 		}, func() bool { return ended })
+	}
+}
+
+// TestWideOneByOne: of many that have something to receive one does so at a time, each in
+// its turn, and one that waits for that is cancelled at once.
+func TestWideOneByOne(t *testing.T) {
+	const n, size = 20, 100
+	l := newLoop(t, buf.Config{}, ring.EngineConfig{})
+	for i := range n {
+		a, b := socketPair(t)
+		_, err := unix.Write(b, make([]byte, size))
+		must(t, err)
+		l.recvWide(uint32(i), a)
+	}
+	l.cancel(n-1, aio.Recv)
+	next := uint32(0)
+	for deadline := time.Now().Add(testutil.Timeout(patience)); next < n-1; {
+		told := l.wait(0)
+		if len(told) > 2 || time.Now().After(deadline) {
+			t.Fatalf("%d completions of one wait, %d were told", len(told), next)
+		}
+		for i := range told {
+			c := &told[i]
+			switch {
+			case c.Token.Slot == n-1 && c.Err() == syscall.ECANCELED:
+			case c.Token.Slot == next && int(c.Res) == size:
+				next++
+			default:
+				t.Fatalf("told %d for %d, want bytes for %d", c.Res, c.Token.Slot, next)
+			}
+			c.In.Release()
+		}
 	}
 }
