@@ -98,7 +98,7 @@ func (k Kind) String() string {
 // Flags modify an Op.
 type Flags uint8
 
-// The flags. All but Bulk, Once and Wide concern Send.
+// The flags. All but Bulk, Once, Wide and Multishot concern Send.
 const (
 	// PollFirst says that the socket was full a moment ago: the engine waits
 	// for room before it tries.
@@ -124,9 +124,15 @@ const (
 	Once
 	// Wide concerns Recv with Bulk: it may bring up to WideBlocks at once.
 	Wide
+	// Multishot concerns Recv with Bulk alone: it may stay armed, as one without Bulk
+	// does, and ends by itself whenever the engine likes: on epoll with the first block,
+	// as nothing is gained by more. Behind its Cancel come no more bytes than WideBlocks
+	// blocks hold.
+	Multishot
 )
 
-// WideBlocks is how many blocks a Recv with Wide brings at the most.
+// WideBlocks is how many blocks a Recv with Wide, or with Multishot behind its Cancel,
+// brings at the most.
 const WideBlocks = 4
 
 // Token names the party that waits for an operation. A token whose generation

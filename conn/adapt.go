@@ -16,24 +16,27 @@ const (
 	// may bring several, and filledMost for how many others that is remembered.
 	filledEnough = 2
 	filledMost   = 16
+	// steadyEnough is how many receives of much must have come without a pause before a receive
+	// into large ones may stay armed.
+	steadyEnough = 4
 )
 
 // adapt chooses how to receive next, when n bytes have come. A receive that stays
 // armed costs least for small messages, into small blocks. Where these come filled,
 // the peer sends much: then large blocks, one at a time, so that no more than it has
-// to be kept when reading is paused; or several, as long as these come filled and fit.
+// to be kept when reading is paused; by a receive that stays armed where it has not been
+// for a while; or several at once, as long as these come filled. Both only while so much fits.
 func (c *Conn) adapt(n int) {
 	switch {
-	case n >= reactor.SmallBlock:
-		c.calm = 0
-		if !c.bulk {
-			c.bulk = true
-			c.touch()
-		}
-	case c.bulk:
+	case n < reactor.SmallBlock && c.bulk:
 		if c.calm++; c.calm == calmMost {
 			c.bulk, c.calm = false, 0
 		}
+	case n < reactor.SmallBlock:
+	case c.bulk:
+		c.calm, c.steady = 0, min(c.steady+1, steadyEnough)
+	default:
+		c.bulk = true
 	}
 	switch full := n >= reactor.BulkBlock; {
 	case !full && c.filled > 0:
@@ -44,11 +47,13 @@ func (c *Conn) adapt(n int) {
 	default:
 		c.filled = filledMost
 	}
+	if !c.suits() {
+		c.touch()
+	}
 }
 
 // howToReceive returns the flags of the next receive. It may bring several blocks while
-// the peer fills them, and so much fits until the queue is full, or until whoever takes
-// the input has enough.
+// so much fits until the queue is full, or until whoever takes the input has enough.
 func (c *Conn) howToReceive() (how aio.Flags) {
 	if c.unix {
 		how = aio.Once
@@ -58,8 +63,25 @@ func (c *Conn) howToReceive() (how aio.Flags) {
 		how |= aio.Bulk | aio.Wide
 	case c.bulk:
 		how |= aio.Bulk
+		if !c.unix && c.steady == steadyEnough && c.room() >= wide {
+			how |= aio.Multishot
+		}
 	}
 	return how
+}
+
+// suits reports whether the receive that is armed is still of the right kind. Which one
+// that ends with what it brings is chosen anew then.
+func (c *Conn) suits() bool {
+	switch {
+	case c.recvFlags == 0:
+		return !c.bulk
+	case c.recvFlags&aio.Multishot != 0:
+		return c.bulk && c.filled < filledEnough && c.room() >= wide
+	case c.recvFlags&aio.Wide != 0:
+		return c.room() >= wide
+	}
+	return true
 }
 
 // room returns the bytes that may come until reading is paused, as far as that is

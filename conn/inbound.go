@@ -54,7 +54,7 @@ const (
 
 func (c *Conn) hold(why pauses) {
 	c.paused |= why
-	c.filled = 0 // Who pauses is to have little to keep when it does so again.
+	c.filled, c.steady = 0, 0 // Who pauses is to have little to keep when it does so again.
 }
 
 func (c *Conn) resume(why pauses) { c.paused &^= why }
@@ -174,7 +174,7 @@ func (c *Conn) dropParked() {
 // listens reports whether the receive is armed that stays so, and armOrCancel would
 // find nothing to do.
 func (c *Conn) listens() bool {
-	return c.armed && !c.cancelling && !c.bulk && c.recvFlags == 0 && c.paused == 0 && !c.eof
+	return c.armed && !c.cancelling && c.paused == 0 && !c.eof && c.suits()
 }
 
 // armOrCancel brings the receive to what it should be: armed while somebody
@@ -190,7 +190,7 @@ func (c *Conn) armOrCancel() {
 	case want && !c.armed:
 		c.armed, c.recvFlags = true, c.howToReceive()
 		c.submit(aio.Op{Kind: aio.Recv, Flags: c.recvFlags})
-	case c.armed && !c.cancelling && (!want || c.bulk && c.recvFlags&aio.Bulk == 0 || c.recvFlags&aio.Wide != 0 && c.room() < wide):
+	case c.armed && !c.cancelling && !(want && c.suits()):
 		c.cancelling = true
 		c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Recv})
 	}

@@ -145,6 +145,89 @@ func TestWidePause(t *testing.T) {
 	r.Finish()
 }
 
+// TestMultishot holds when a receive of much stays armed: behind enough receives
+// without a pause, and only if so much fits into whatever may stop reading.
+func TestMultishot(t *testing.T) {
+	plenty := marks(1<<20, 0, 1<<20)
+	kept := plenty
+	kept.RecvLimit = mostAtOnce - 1
+	pause := func(r *rig) {
+		r.onData = func(c *conn.Conn, _ *buf.Buf) { c.PauseRead() }
+	}
+	for _, tc := range []struct {
+		name  string
+		cfg   conn.Config
+		with  func(*rig)
+		piece int
+		want  bool
+	}{
+		{"much", plenty, nil, reactor.SmallBlock, true},
+		{"little", plenty, nil, reactor.SmallBlock - 1, false},
+		{"marks", marks(mostAtOnce-1, 0, 1<<20), nil, reactor.SmallBlock, false},
+		{"RecvLimit", kept, nil, reactor.SmallBlock, false},
+		{"pauses", plenty, pause, reactor.SmallBlock, false},
+	} {
+		t.Run(name("%s", tc.name), func(t *testing.T) {
+			r := newRig(t, 1<<20, tc.cfg, tc.with)
+			armed := false
+			r.calls.onRecv = func(op *aio.Op) { armed = armed || op.Flags&aio.Multishot != 0 }
+			for range 40 {
+				r.peer.Feed(make([]byte, tc.piece))
+				r.Turns(4)
+				r.do(func(c *conn.Conn) { c.ResumeRead() })
+			}
+			if armed != tc.want {
+				t.Errorf("a receive that stays armed: %v, want %v", armed, tc.want)
+			}
+			r.c.Abort()
+			r.Settle("close", r.isClosed)
+			r.Finish()
+		})
+	}
+}
+
+// TestMultishotNoLonger holds that a receive of much that stays armed is taken back when
+// the peer sends little, and when the queue has no room for much.
+func TestMultishotNoLonger(t *testing.T) {
+	const high = 8 * reactor.BulkBlock
+	for _, tc := range []struct {
+		name string
+		then func(*rig)
+		want aio.Flags
+	}{
+		{"little", func(r *rig) {
+			for range 10 {
+				r.peer.Feed(make([]byte, 1))
+				r.Turns(4)
+			}
+		}, 0},
+		{"a queue all but full", func(r *rig) {
+			r.stuff()
+			r.do(func(*conn.Conn) { _ = r.write(high - 1) })
+			r.Turns(4)
+		}, aio.Bulk},
+	} {
+		t.Run(name("%s", tc.name), func(t *testing.T) {
+			cfg := marks(high, 0, high)
+			cfg.PauseOnFull = true
+			r := newRig(t, 1<<20, cfg, nil)
+			how := aio.Flags(0)
+			r.calls.onRecv = func(op *aio.Op) { how = op.Flags }
+			for range 20 {
+				r.peer.Feed(make([]byte, reactor.SmallBlock))
+				r.Turns(4)
+			}
+			if how != aio.Bulk|aio.Multishot {
+				t.Errorf("received with flags %#x", how)
+			}
+			if tc.then(r); how != tc.want {
+				t.Errorf("received with flags %#x behind that, want %#x", how, tc.want)
+			}
+			r.gone()
+		})
+	}
+}
+
 // TestWidePipe holds that a Pipe receives no more at once than fits the far queue.
 func TestWidePipe(t *testing.T) {
 	for _, tc := range []struct {

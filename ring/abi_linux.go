@@ -130,7 +130,7 @@ type SQE struct {
 	UserData    uint64 // comes back in each CQE
 	BufIndex    uint16 // or buf_group
 	Personality uint16
-	SpliceFDIn  int32 // or file_index
+	SpliceFDIn  int32 // or file_index, or optlen
 	Addr3       uint64
 	_           uint64
 }

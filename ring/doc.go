@@ -49,6 +49,7 @@
 //	sendmsg_zc            6.1     Engine copies (Caps.ZeroCopy is false)
 //	send_zc_report_usage  6.2     Engine copies (Caps.ZeroCopy is false)
 //	no_iowait             6.15    the kernel counts a waiting thread as iowait
+//	recv_multishot_limit  6.17    receives of much are armed anew for each block
 //
 // A ring that cannot be had at all is an [*UnavailableError], which names the
 // cause and the cure; it is ErrUnavailable to errors.Is, and asks for another

@@ -56,6 +56,7 @@ type Engine struct {
 	wake  waker
 	recv  [recvGroups]recvBuffers
 	wide  wideRecvs
+	limit uint32 // of receives with aio.Multishot; 0: the kernel has none, and they are as if without
 	sends optimisticSends
 	polls polls
 	alarm alarm
@@ -180,6 +181,9 @@ func (e *Engine) setCaps() {
 	have := e.ring.have
 	// Where nobody is told of copies, nobody can stop paying for both.
 	const zc = featSendZC | featSendmsgZC | featSendZCReportUsage
+	if have&featRecvMultishotLimit != 0 {
+		e.limit = uint32((aio.WideBlocks-1)*e.wide.pool.BlockSize() + 1) // The last block may be full.
+	}
 	e.caps = aio.Caps{Engine: "uring", ZeroCopy: have&zc == zc, MaxOut: engineMaxOut, Features: have.list()}
 }
 

@@ -34,7 +34,7 @@ func TestConformance(t *testing.T) { conformance(t, ring.EngineConfig{}) }
 
 // On an older kernel, and with queues so short that all of them overflow.
 func TestConformanceCoop(t *testing.T) {
-	conformance(t, ring.EngineConfig{Hide: []string{"defer_taskrun", "send_zc_report_usage"}})
+	conformance(t, ring.EngineConfig{Hide: []string{"defer_taskrun", "send_zc_report_usage", "recv_multishot_limit"}})
 }
 
 func TestConformanceTiny(t *testing.T) {

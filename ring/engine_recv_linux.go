@@ -46,7 +46,7 @@ type recvBuffers struct {
 type starvedRecv struct {
 	token aio.Token
 	fd    int32
-	once  bool
+	how   aio.Flags
 }
 
 func (r *recvBuffers) open(ring *Ring, group uint16, pool *buf.Pool, first int, cfg EngineConfig) (err error) {
@@ -173,14 +173,13 @@ func (r *recvBuffers) close() error {
 // submitRecv arms a receive, or lets it wait for blocks.
 func (e *Engine) submitRecv(op *aio.Op) {
 	r := &e.recv[small]
-	once := op.Flags&(aio.Bulk|aio.Once) != 0
 	if op.Flags&aio.Bulk != 0 {
 		r = e.large()
 		if op.Flags&aio.Wide != 0 && !r.starving && e.submitWide(op) {
 			return
 		}
 	}
-	e.awaitRecv(op.Token, op.FD, r, once)
+	e.awaitRecv(op.Token, op.FD, r, op.Flags)
 }
 
 // large returns the blocks for receives with aio.Bulk. Blocks of one pool are all in one
@@ -193,33 +192,37 @@ func (e *Engine) large() *recvBuffers {
 }
 
 // awaitRecv arms a receive that waits for bytes, and before that for blocks.
-func (e *Engine) awaitRecv(t aio.Token, fd int32, r *recvBuffers, once bool) {
+func (e *Engine) awaitRecv(t aio.Token, fd int32, r *recvBuffers, how aio.Flags) {
 	slot := e.slots.At(t.Slot)
 	slot.group = uint8(r.group)
 	r.used = true
 	if r.starving {
-		r.queue(starvedRecv{t, fd, once}, slot.fed)
+		r.queue(starvedRecv{t, fd, how}, slot.fed)
 		slot.fed = false
 		return
 	}
-	e.armRecv(t, fd, r.group, once)
+	e.armRecv(t, fd, r.group, how)
 }
 
-func (e *Engine) armRecv(t aio.Token, fd int32, group uint16, once bool) {
+func (e *Engine) armRecv(t aio.Token, fd int32, group uint16, how aio.Flags) {
 	s := e.entry()
 	if s == nil {
 		e.refuse(t, aio.Recv, group)
 		return
 	}
-	if once {
+	switch {
+	case how&(aio.Bulk|aio.Once) == 0:
+		s.PrepRecvMultishot(fd, group, 0)
+	case how&aio.Multishot != 0 && e.limit > 0:
+		s.PrepRecvMultishot(fd, group, 0)
+		s.LimitRecv(e.limit)
+	default:
 		s.PrepRecv(fd, nil, 0)
 		s.Flags |= SQEBufferSelect
 		s.BufIndex = group
-		if e.slots.At(t.Slot).empty { // To try before there is something would be in vain.
-			s.Ioprio |= RecvsendPollFirst
-		}
-	} else {
-		s.PrepRecvMultishot(fd, group, 0)
+	}
+	if how&(aio.Bulk|aio.Once) != 0 && e.slots.At(t.Slot).empty { // To try before there is something would be in vain.
+		s.Ioprio |= RecvsendPollFirst
 	}
 	s.UserData = t.Pack(aio.Recv, group)
 	e.inflight++
@@ -240,7 +243,7 @@ func (e *Engine) armStarved() {
 			continue
 		}
 		for _, s := range r.starved[:n] {
-			e.armRecv(s.token, s.fd, r.group, s.once)
+			e.armRecv(s.token, s.fd, r.group, s.how)
 		}
 		r.starved = slices.Delete(r.starved, 0, n)
 		r.hungry = max(0, r.hungry-n)

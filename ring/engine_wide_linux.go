@@ -145,7 +145,7 @@ func (e *Engine) recvReady() {
 func (e *Engine) recvNarrow(i uint16) {
 	r := &e.wide.list[i]
 	e.wide.put(i)
-	e.awaitRecv(r.token, r.fd, e.large(), true)
+	e.awaitRecv(r.token, r.fd, e.large(), aio.Bulk)
 }
 
 // recvWide receives what there is.

@@ -30,6 +30,7 @@ const (
 	featSendmsgZC
 	featSendZCReportUsage
 	featNoIowait
+	featRecvMultishotLimit
 )
 
 // featureNames is in the order of the bits: name and first kernel.
@@ -53,6 +54,7 @@ var featureNames = [...]aio.Feature{
 	{Name: "sendmsg_zc", Kernel: "6.1"},
 	{Name: "send_zc_report_usage", Kernel: "6.2"},
 	{Name: "no_iowait", Kernel: "6.15"},
+	{Name: "recv_multishot_limit", Kernel: "6.17"},
 }
 
 // list returns the table with Have set for those in f.

@@ -55,6 +55,12 @@ func (s *SQE) PrepRecvMultishot(fd int32, group uint16, msgFlags uint32) {
 	s.BufIndex = group
 }
 
+// LimitRecv has a multishot receive end, by a completion without More, once it has
+// brought n bytes or more. n is not 0. The last buffer may hold more of them.
+//
+// Kernel: 6.17; before, the receive fails with -EINVAL.
+func (s *SQE) LimitRecv(n uint32) { s.SpliceFDIn = int32(n) }
+
 // PrepRecvmsg receives into what msg describes: recvmsg(2). The kernel copies the
 // array of msg while it submits, and writes to msg and to what it points to until
 // the completion.

@@ -100,9 +100,9 @@ func (r *Ring) probeOpFlags(zc bool) error {
 		return os.NewSyscallError("ring: eventfd", err)
 	}
 	defer unix.Close(fd)
-	tries := []features{featAcceptMultishot, featRecvMultishot, featSendZCReportUsage}
+	tries := []features{featAcceptMultishot, featRecvMultishot, featRecvMultishotLimit, featSendZCReportUsage}
 	if !zc {
-		tries = tries[:2]
+		tries = tries[:3]
 	}
 	for _, f := range tries {
 		s := r.SQE()
@@ -111,6 +111,9 @@ func (r *Ring) probeOpFlags(zc bool) error {
 			s.PrepAcceptMultishot(int32(fd), 0)
 		case featRecvMultishot:
 			s.PrepRecvMultishot(int32(fd), 0, 0)
+		case featRecvMultishotLimit:
+			s.PrepRecvMultishot(int32(fd), 0, 0)
+			s.LimitRecv(1)
 		case featSendZCReportUsage:
 			s.PrepSendZC(int32(fd), nil, 0, SendZCReportUsage)
 		}

@@ -416,6 +416,34 @@ func TestBufRingOfManySizes(t *testing.T) {
 	}
 }
 
+// TestLimitRecv: a multishot receive ends with the buffer that passes its limit.
+func TestLimitRecv(t *testing.T) {
+	const n, size = 8, 4096
+	r := newRing(t, ring.Config{})
+	if !r.Have("recv_multishot_limit") {
+		testutil.SkipIfKernelOlder(t, "6.17", "recv_multishot_limit", errors.ErrUnsupported)
+	}
+	br, err := r.NewBufRing(1, n)
+	must(t, err)
+	mem := offHeap(t, n*size)
+	for i := range uint16(n) {
+		br.Add(mem[int(i)*size:][:size], i)
+	}
+	br.Commit()
+	a, b := socketPair(t)
+	_, err = unix.Write(b, make([]byte, n*size))
+	must(t, err)
+	s := r.SQE()
+	s.PrepRecvMultishot(int32(a), 1, 0)
+	s.LimitRecv(2*size + 1)
+	for _, more := range []bool{true, true, false} {
+		if c := next(t, r); c.Res != size || c.More() != more {
+			t.Errorf("told %d, more: %v, want %d and %v", c.Res, c.More(), size, more)
+		}
+	}
+	must(t, br.Close())
+}
+
 func TestForeignThreadIsRefused(t *testing.T) {
 	r := newRing(t, ring.Config{})
 	answer := make(chan error)

@@ -107,7 +107,7 @@ func (a *actor) forgive() {
 }
 
 // asksOf are the kinds of receives, first those that a unix socket has too.
-var asksOf = [...]aio.Flags{aio.Once, aio.Once | aio.Bulk, aio.Once | aio.Bulk | aio.Wide, aio.Bulk, aio.Bulk | aio.Wide, 0}
+var asksOf = [...]aio.Flags{aio.Once, aio.Once | aio.Bulk, aio.Once | aio.Bulk | aio.Wide, aio.Bulk, aio.Bulk | aio.Wide, aio.Bulk | aio.Multishot, 0}
 
 // asksOfUnix is how many those are.
 const asksOfUnix = 3

@@ -22,7 +22,7 @@ type conformanceCase struct {
 	run  func(r *rig)
 	few  bool // with a pool of fewBytes
 	tcp  bool // not on socket pairs, which know no reset
-	wide bool // also with receives of several blocks
+	wide bool // also with receives of several blocks, at once and one behind the other
 }
 
 var conformance = []conformanceCase{
@@ -39,6 +39,7 @@ var conformance = []conformanceCase{
 	{name: "bytes before the end of file", run: caseEOF, wide: true},
 	{name: "one block at a time", run: caseRecvOnce},
 	{name: "some blocks at a time", run: caseRecvWide},
+	{name: "one block behind the other", run: caseRecvMultishot, tcp: true},
 	{name: "half-close", run: caseHalfClose, wide: true},
 	{name: "reset", run: caseReset, tcp: true, wide: true},
 	{name: "pause loses nothing", run: casePause, wide: true},
@@ -93,6 +94,9 @@ func TestEngine(t *testing.T, open func(tb testing.TB, pool *buf.Pool) aio.Engin
 			t.Run(n.name()+"/"+c.name, func(t *testing.T) { runCase(t, c, n, 0, open) })
 			if c.wide {
 				t.Run(n.name()+"/"+c.name+", wide", func(t *testing.T) { runCase(t, c, n, aio.Bulk|aio.Wide, open) })
+			}
+			if c.wide && n.name() != "unix" {
+				t.Run(n.name()+"/"+c.name+", multishot", func(t *testing.T) { runCase(t, c, n, aio.Bulk|aio.Multishot, open) })
 			}
 		}
 	}

@@ -49,6 +49,7 @@ type party struct {
 	armed   bool
 	asks    aio.Flags // of every Recv
 	blocks  int       // that the present Recv has brought
+	behind  int       // bytes that it has brought since its cancel
 	recvs   int       // how many were submitted
 	starved int       // times Recv found no buffer
 	keep    bool      // do not release what is received
@@ -209,6 +210,11 @@ func (p *party) completeRecv(c *aio.Completion) {
 	}
 	p.armed = !c.Final
 	p.blocks++
+	if p.asks&aio.Multishot != 0 && !p.want {
+		if p.behind += c.In.Len(); p.behind > aio.WideBlocks*blockSize {
+			p.r.t.Errorf("%d bytes behind the cancel of a receive", p.behind)
+		}
+	}
 	if most := p.most(); p.armed && p.blocks >= most {
 		p.r.t.Errorf("recv of %d blocks has told %d, and goes on", most, c.Res)
 	}
@@ -235,7 +241,7 @@ func (p *party) completeRecv(c *aio.Completion) {
 // most is how many blocks a Recv may bring.
 func (p *party) most() int {
 	switch {
-	case p.asks == 0:
+	case p.asks == 0, p.asks&aio.Multishot != 0:
 		return math.MaxInt
 	case p.asks&aio.Wide != 0:
 		return aio.WideBlocks
@@ -313,7 +319,7 @@ func (p *party) drain() {
 
 func (p *party) recv() {
 	p.armed, p.want = true, true
-	p.blocks = 0
+	p.blocks, p.behind = 0, 0
 	p.recvs++
 	p.r.e.Submit(&aio.Op{Token: p.tok, Kind: aio.Recv, FD: p.fd, Flags: p.asks})
 }
