@@ -27,6 +27,9 @@ const (
 // to be kept when reading is paused; by a receive that stays armed where it has not been
 // for a while; or several at once, as long as these come filled. Both only while so much fits.
 func (c *Conn) adapt(n int) {
+	if n < reactor.SmallBlock && !c.bulk && c.filled == 0 {
+		return // Little comes, as before.
+	}
 	switch {
 	case n < reactor.SmallBlock && c.bulk:
 		if c.calm++; c.calm == calmMost {
@@ -73,9 +76,15 @@ func (c *Conn) howToReceive() (how aio.Flags) {
 // suits reports whether the receive that is armed is still of the right kind. Which one
 // that ends with what it brings is chosen anew then.
 func (c *Conn) suits() bool {
-	switch {
-	case c.recvFlags == 0:
+	if c.recvFlags == 0 {
 		return !c.bulk
+	}
+	return c.suitsMuch()
+}
+
+// suitsMuch is suits of a receive of much, or of one that ends with what it brings.
+func (c *Conn) suitsMuch() bool {
+	switch {
 	case c.recvFlags&aio.Multishot != 0:
 		return c.bulk && c.filled < filledEnough && c.room() >= wide
 	case c.recvFlags&aio.Wide != 0:
