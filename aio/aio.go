@@ -28,7 +28,7 @@ const (
 	// final one may have a negative errno instead.
 	Accept Kind = iota + 1
 	// Recv receives until it ends, into small blocks, or once if Once or Bulk is
-	// set, into a small block or large ones: each completion has its bytes in In. Res 0
+	// set, into a small block or large ones, or again with Multishot: each completion has its bytes in In. Res 0
 	// is the peer's end of file. A completion with Final set may also carry
 	// bytes: then the party re-arms by another Recv. Out of buffers is
 	// -ENOBUFS and Final: the party re-arms, and the engine waits with it
@@ -126,14 +126,18 @@ const (
 	Wide
 	// Multishot concerns Recv with Bulk alone: it may stay armed, as one without Bulk
 	// does, and ends by itself whenever the engine likes: on epoll with the first block,
-	// as nothing is gained by more. Behind its Cancel come no more bytes than WideBlocks
-	// blocks hold.
+	// as nothing is gained by more. Behind its Cancel come no more bytes than
+	// MultishotBlocks blocks hold.
 	Multishot
 )
 
-// WideBlocks is how many blocks a Recv with Wide, or with Multishot behind its Cancel,
-// brings at the most.
-const WideBlocks = 4
+const (
+	// WideBlocks is how many blocks a Recv with Wide brings at the most.
+	WideBlocks = 4
+	// MultishotBlocks is how many blocks would hold what a Recv with Multishot brings
+	// behind its Cancel at the most, in how many pieces whatever.
+	MultishotBlocks = 2
+)
 
 // Token names the party that waits for an operation. A token whose generation
 // has passed names nobody, so that a late completion reaches no stranger.

@@ -12,11 +12,13 @@ const (
 	// wide is the most bytes that one receive brings. What is behind them in the
 	// socket comes with the next, when others have had their turn.
 	wide = aio.WideBlocks * reactor.BulkBlock
+	// multishot is the most that comes when a receive of much that stays armed is cancelled.
+	multishot = aio.MultishotBlocks * reactor.BulkBlock
 	// filledEnough is how many large blocks in a row must come full before receives
 	// may bring several, and filledMost for how many others that is remembered.
 	filledEnough = 2
 	filledMost   = 16
-	// steadyEnough is how many receives of much must have come without a pause before a receive
+	// steadyEnough is how many receives of much must have come without a cancel before a receive
 	// into large ones may stay armed.
 	steadyEnough = 4
 )
@@ -66,7 +68,7 @@ func (c *Conn) howToReceive() (how aio.Flags) {
 		how |= aio.Bulk | aio.Wide
 	case c.bulk:
 		how |= aio.Bulk
-		if !c.unix && c.steady == steadyEnough && c.room() >= wide {
+		if !c.unix && c.steady == steadyEnough && c.room() >= multishot {
 			how |= aio.Multishot
 		}
 	}
@@ -86,7 +88,7 @@ func (c *Conn) suits() bool {
 func (c *Conn) suitsMuch() bool {
 	switch {
 	case c.recvFlags&aio.Multishot != 0:
-		return c.bulk && c.filled < filledEnough && c.room() >= wide
+		return c.bulk && c.filled < filledEnough && c.room() >= multishot
 	case c.recvFlags&aio.Wide != 0:
 		return c.room() >= wide
 	}

@@ -53,7 +53,7 @@ type Conn struct {
 	recvFlags  aio.Flags // of it
 	bulk       bool      // the next Recv is to be one for much
 	calm       uint8     // receives in a row that would not have needed it
-	steady     uint8     // receives of much since it paused, up to steadyEnough
+	steady     uint8     // receives of much since one was cancelled, up to steadyEnough
 	filled     uint8     // how surely the peer fills large blocks
 	cancelling bool      // and a Cancel of it
 	eof        bool      // the peer has sent its end of file

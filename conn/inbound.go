@@ -191,7 +191,7 @@ func (c *Conn) armOrCancel() {
 		c.armed, c.recvFlags = true, c.howToReceive()
 		c.submit(aio.Op{Kind: aio.Recv, Flags: c.recvFlags})
 	case c.armed && !c.cancelling && !(want && c.suits()):
-		c.cancelling = true
+		c.cancelling, c.steady = true, 0 // One that was taken back is not to be so again soon.
 		c.submit(aio.Op{Kind: aio.Cancel, Target: aio.Recv})
 	}
 }

@@ -207,7 +207,7 @@ func (dl *dialing) settle() {
 
 // fresh forgets what was so of a socket that is gone.
 func (c *Conn) fresh() {
-	c.eof, c.eofHeard, c.copies, c.bulk, c.calm = false, false, false, false, 0
+	c.eof, c.eofHeard, c.copies, c.bulk, c.calm, c.filled, c.steady = false, false, false, false, 0, 0, 0
 	c.readsOn = false
 	c.addrs = nil
 	c.dropParked()

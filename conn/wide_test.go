@@ -10,8 +10,12 @@ import (
 	"github.com/penstock-go/penstock/reactor"
 )
 
-// mostAtOnce is what a receive of several blocks brings at the most.
-const mostAtOnce = aio.WideBlocks * reactor.BulkBlock
+// mostAtOnce is what a receive of several blocks brings at the most, mostBehind what one
+// that stays armed brings behind its cancel.
+const (
+	mostAtOnce = aio.WideBlocks * reactor.BulkBlock
+	mostBehind = aio.MultishotBlocks * reactor.BulkBlock
+)
 
 // TestWide holds when a receive may bring several blocks: while the peer fills
 // them, and only if so much fits into whatever may stop reading.
@@ -150,7 +154,9 @@ func TestWidePause(t *testing.T) {
 func TestMultishot(t *testing.T) {
 	plenty := marks(1<<20, 0, 1<<20)
 	kept := plenty
-	kept.RecvLimit = mostAtOnce - 1
+	kept.RecvLimit = mostBehind - 1
+	short := plenty
+	short.Budget = conn.NewBudget(2*mostBehind-1, conn.BudgetReject)
 	pause := func(r *rig) {
 		r.onData = func(c *conn.Conn, _ *buf.Buf) { c.PauseRead() }
 	}
@@ -163,8 +169,9 @@ func TestMultishot(t *testing.T) {
 	}{
 		{"much", plenty, nil, reactor.SmallBlock, true},
 		{"little", plenty, nil, reactor.SmallBlock - 1, false},
-		{"marks", marks(mostAtOnce-1, 0, 1<<20), nil, reactor.SmallBlock, false},
+		{"marks", marks(mostBehind-1, 0, 1<<20), nil, reactor.SmallBlock, false},
 		{"RecvLimit", kept, nil, reactor.SmallBlock, false},
+		{"little budget", short, nil, reactor.SmallBlock, false},
 		{"pauses", plenty, pause, reactor.SmallBlock, false},
 	} {
 		t.Run(name("%s", tc.name), func(t *testing.T) {
@@ -186,8 +193,37 @@ func TestMultishot(t *testing.T) {
 	}
 }
 
+// TestMultishotRarely holds that a receive that stays armed is not taken back at each
+// message where there is hardly room for it.
+func TestMultishotRarely(t *testing.T) {
+	heard := 0
+	r := newRig(t, 1<<20, marks(mostBehind, 0, 1<<20), func(r *rig) {
+		r.onData = func(c *conn.Conn, in *buf.Buf) {
+			if heard++; heard%2 == 0 {
+				c.Send(in)
+			}
+		}
+	})
+	armed := 0
+	r.calls.onRecv = func(op *aio.Op) {
+		if op.Flags&aio.Multishot != 0 {
+			armed++
+		}
+	}
+	r.peer.AutoRead(true)
+	const messages = 100
+	for range messages {
+		r.peer.Feed(make([]byte, 2*reactor.SmallBlock))
+		r.Turns(6)
+	}
+	if armed == 0 || armed > messages/4 {
+		t.Errorf("%d times armed to stay so in %d messages", armed, messages)
+	}
+	r.gone()
+}
+
 // TestMultishotNoLonger holds that a receive of much that stays armed is taken back when
-// the peer sends little, and when the queue has no room for much.
+// the peer sends little, when it fills blocks, and when the queue has no room for much.
 func TestMultishotNoLonger(t *testing.T) {
 	const high = 8 * reactor.BulkBlock
 	for _, tc := range []struct {
@@ -201,6 +237,12 @@ func TestMultishotNoLonger(t *testing.T) {
 				r.Turns(4)
 			}
 		}, 0},
+		{"full blocks", func(r *rig) {
+			for range 4 {
+				r.peer.Feed(make([]byte, reactor.BulkBlock))
+				r.Turns(4)
+			}
+		}, aio.Bulk | aio.Wide},
 		{"a queue all but full", func(r *rig) {
 			r.stuff()
 			r.do(func(*conn.Conn) { _ = r.write(high - 1) })

@@ -182,7 +182,7 @@ func (e *Engine) setCaps() {
 	// Where nobody is told of copies, nobody can stop paying for both.
 	const zc = featSendZC | featSendmsgZC | featSendZCReportUsage
 	if have&featRecvMultishotLimit != 0 {
-		e.limit = uint32((aio.WideBlocks-1)*e.wide.pool.BlockSize() + 1) // The last block may be full.
+		e.limit = uint32((aio.MultishotBlocks-1)*e.wide.pool.BlockSize() + 1) // The last block may be full.
 	}
 	e.caps = aio.Caps{Engine: "uring", ZeroCopy: have&zc == zc, MaxOut: engineMaxOut, Features: have.list()}
 }

@@ -20,7 +20,7 @@ const (
 // The two groups of blocks, by their number in the kernel.
 const (
 	small      = iota // for receives that stay armed
-	bulk              // for those that end with their first completion
+	bulk              // for those of much
 	recvGroups        // how many there are
 	several           // in their place for wide receives, which have none
 )

@@ -43,9 +43,8 @@ func TestWideHolds(t *testing.T) {
 			l.recvWide(c.Token.Slot, near[c.Token.Slot])
 		}
 	}, func() bool { return got >= total })
-	// Those of the rings of small and of large blocks, and those of one wide receive.
-	if limit := 2*most + aio.WideBlocks; peak > limit {
-		t.Errorf("%d blocks in use at once, want %d at the most", peak, limit)
+	if peak > aio.WideBlocks {
+		t.Errorf("%d blocks in use at once, want %d at the most", peak, aio.WideBlocks)
 	}
 }
 

@@ -107,7 +107,7 @@ func caseRecvWide(r *rig) {
 func caseRecvMultishot(r *rig) {
 	p := r.connect()
 	p.asks = aio.Bulk | aio.Multishot
-	data := r.random(64 * aio.WideBlocks * blockSize)
+	data := r.random(64 * aio.MultishotBlocks * blockSize)
 	p.feed = bytes.Clone(data)
 	for len(p.in) < len(data) {
 		if !p.armed {

@@ -197,10 +197,9 @@ func (f *Fake) checkSlice(o *op) {
 
 // deliverRecv tells at most four completions of o.
 func (f *Fake) deliverRecv(o *op, done []aio.Completion) (n int) {
-	held := o.held()
+	cancelled := o.cancelled && !o.held()
 	for n < min(4, len(done)) && !o.ended {
-		cancelled := o.cancelled && (!held || o.spent())
-		overtaken := cancelled && !o.spent() && len(o.sock.in) > 0 && f.chance(f.cfg.CancelRace)
+		overtaken := cancelled && len(o.sock.in) > 0 && f.chance(f.cfg.CancelRace)
 		switch {
 		case cancelled && !overtaken:
 			done[n] = o.completion(-int32(syscall.ECANCELED), true, true)
@@ -220,9 +219,6 @@ func (f *Fake) deliverRecv(o *op, done []aio.Completion) (n int) {
 	}
 	return n
 }
-
-// spent reports whether o has brought what it may behind its Cancel.
-func (o *op) spent() bool { return o.Flags&aio.Multishot != 0 && o.behind == aio.WideBlocks }
 
 // recvSome moves bytes of the peer into a block. It returns false when there is
 // no block and the party knows.
@@ -254,13 +250,14 @@ func (f *Fake) recvSome(o *op, c *aio.Completion) bool {
 // last one, or one that was not filled.
 func (f *Fake) endsWith(o *op, b *buf.Buf) bool {
 	o.blocks++
-	if o.cancelled {
-		o.behind++
+	if o.Flags&aio.Multishot != 0 { // As on io_uring: what passes the limit is the last.
+		o.bytes += b.Len()
+		return o.bytes > (aio.MultishotBlocks-1)*b.Cap()
 	}
 	if o.Flags&aio.Wide != 0 {
 		return len(b.Room()) > 0 || len(o.sock.in) == 0 || o.blocks == aio.WideBlocks
 	}
-	return o.Flags&(aio.Once|aio.Bulk) != 0 && o.Flags&aio.Multishot == 0
+	return o.Flags&(aio.Once|aio.Bulk) != 0
 }
 
 // deliverAccept tells at most four completions of o.

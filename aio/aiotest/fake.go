@@ -49,7 +49,7 @@ type op struct {
 	result    int32    // Send: what the first completion tells
 	performed bool     // Send: result is known
 	blocks    int      // Recv: it has brought
-	behind    int      // Recv: of them since the Cancel
+	bytes     int      // Recv with Multishot: it has brought
 	told      bool     // Send: the first completion was delivered
 	polled    bool     // Send with PollFirst: whether to be late was decided
 	cancelled bool

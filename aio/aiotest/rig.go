@@ -211,7 +211,7 @@ func (p *party) completeRecv(c *aio.Completion) {
 	p.armed = !c.Final
 	p.blocks++
 	if p.asks&aio.Multishot != 0 && !p.want {
-		if p.behind += c.In.Len(); p.behind > aio.WideBlocks*blockSize {
+		if p.behind += c.In.Len(); p.behind > aio.MultishotBlocks*blockSize {
 			p.r.t.Errorf("%d bytes behind the cancel of a receive", p.behind)
 		}
 	}
