@@ -68,7 +68,8 @@ func (c *Conn) howToReceive() (how aio.Flags) {
 		how |= aio.Bulk | aio.Wide
 	case c.bulk:
 		how |= aio.Bulk
-		if !c.unix && c.steady == steadyEnough && c.room() >= multishot {
+		// For more than it may bring, so that it is not taken back at once.
+		if !c.unix && c.steady == steadyEnough && c.room() >= wide {
 			how |= aio.Multishot
 		}
 	}
