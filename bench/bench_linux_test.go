@@ -436,7 +436,8 @@ func TestCommand(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	made := filepath.Join(t.TempDir(), "made")
-	cmd := command(ctx, "sh", "-c", `trap 'rm "$0"; exit 1' INT; touch "$0"; echo; sleep 60; exit 1`, made)
+	// What is started says that it runs: between fork and exec it would be a shell that takes the signal for its own.
+	cmd := command(ctx, "sh", "-c", `trap 'rm "$0"; exit 1' INT; touch "$0"; sh -c 'echo; exec sleep 60'; exit 1`, made)
 	cmd.Stdout = struct{ io.Writer }{&watcher{text: "\n", fn: cancel}} // Run waits until nobody can write here.
 	start := time.Now()
 	if err := cmd.Run(); err == nil || time.Since(start) > endWithin {
