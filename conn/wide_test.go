@@ -160,6 +160,7 @@ func TestMultishot(t *testing.T) {
 	pause := func(r *rig) {
 		r.onData = func(c *conn.Conn, _ *buf.Buf) { c.PauseRead() }
 	}
+	bridge := func(r *rig) { r.do(func(c *conn.Conn) { _, _ = c.NetConn() }) }
 	for _, tc := range []struct {
 		name  string
 		cfg   conn.Config
@@ -173,9 +174,13 @@ func TestMultishot(t *testing.T) {
 		{"RecvLimit", kept, nil, reactor.SmallBlock, false},
 		{"little budget", short, nil, reactor.SmallBlock, false},
 		{"pauses", plenty, pause, reactor.SmallBlock, false},
+		{"bridge", plenty, bridge, reactor.SmallBlock, false},
 	} {
 		t.Run(name("%s", tc.name), func(t *testing.T) {
-			r := newRig(t, 1<<20, tc.cfg, tc.with)
+			r := newRig(t, 1<<20, tc.cfg, nil)
+			if tc.with != nil {
+				tc.with(r)
+			}
 			armed := false
 			r.calls.onRecv = func(op *aio.Op) { armed = armed || op.Flags&aio.Multishot != 0 }
 			for range 40 {
@@ -271,28 +276,39 @@ func TestMultishotNoLonger(t *testing.T) {
 	}
 }
 
-// TestWidePipe holds that a Pipe receives no more at once than fits the far queue.
+// TestWidePipe holds that a Pipe receives no more at once than fits the far queue, nor by
+// a receive that stays armed.
 func TestWidePipe(t *testing.T) {
 	for _, tc := range []struct {
-		high int
-		want bool
-	}{{2 * mostAtOnce, true}, {mostAtOnce - 1, false}} {
+		high, piece int
+		flag        aio.Flags
+		want        bool
+	}{
+		{2 * mostAtOnce, mostAtOnce, aio.Wide, true},
+		{mostAtOnce - 1, mostAtOnce, aio.Wide, false},
+		{2 * mostAtOnce, reactor.SmallBlock, aio.Multishot, true},
+		{mostAtOnce - 1, reactor.SmallBlock, aio.Multishot, false},
+	} {
 		a := newRig(t, 1<<20, marks(1<<20, 0, 1<<20), nil)
 		cfg := marks(tc.high, 0, tc.high)
 		cfg.CloseTimeout = time.Hour
 		b := a.second(cfg, nil)
 		b.peer.AutoRead(true)
-		wide := false
-		a.calls.onRecv = func(op *aio.Op) { wide = wide || op.Flags&aio.Wide != 0 }
+		seen := false
+		a.calls.onRecv = func(op *aio.Op) { seen = seen || op.Flags&tc.flag != 0 }
 		a.do(func(c *conn.Conn) {
 			if _, err := conn.Pipe(c, b.c, conn.PipeConfig{}); err != nil {
 				t.Fatal(err)
 			}
 		})
-		a.peer.Feed(make([]byte, 2<<20))
-		a.Settle("all bytes", func() bool { return len(b.peer.Received()) == 2<<20 })
-		if wide != tc.want {
-			t.Errorf("wide receives into a queue of %d bytes: %v, want %v", tc.high, wide, tc.want)
+		const pieces = 20
+		for range pieces {
+			a.peer.Feed(make([]byte, tc.piece))
+			a.Turns(4)
+		}
+		a.Settle("all bytes", func() bool { return len(b.peer.Received()) == pieces*tc.piece })
+		if seen != tc.want {
+			t.Errorf("receives with flag %#x of %d bytes into a queue of %d: %v, want %v", tc.flag, tc.piece, tc.high, seen, tc.want)
 		}
 		a.c.Abort()
 		b.c.Abort()

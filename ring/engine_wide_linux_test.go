@@ -143,33 +143,82 @@ func TestWideCancel(t *testing.T) {
 }
 
 // TestWideOneByOne: of many that have something to receive one does so at a time, each in
-// its turn, and one that waits for that is cancelled at once.
+// its turn, and one that waits for that is cancelled, whether it has polled before or not.
+// An engine that closes in the middle takes those who wait with it.
 func TestWideOneByOne(t *testing.T) {
-	const n, size = 20, 100
-	l := newLoop(t, buf.Config{}, ring.EngineConfig{})
-	for i := range n {
-		a, b := socketPair(t)
-		_, err := unix.Write(b, make([]byte, size))
-		must(t, err)
-		l.recvWide(uint32(i), a)
+	const n, size = 8, 100
+	for _, tc := range []struct {
+		name   string
+		polled bool
+		told   uint32 // and then it closes
+	}{{"at once", false, n - 1}, {"polled", true, n - 1}, {"closed", false, n / 2}, {"polled and closed", true, n / 2}} {
+		t.Run(tc.name, func(t *testing.T) {
+			l := newLoop(t, buf.Config{}, ring.EngineConfig{})
+			far := make([]int, n)
+			for i := range far {
+				var near int
+				near, far[i] = socketPair(t)
+				if l.recvWide(uint32(i), near); tc.polled { // The first receive of each is in vain.
+					l.wait(0)
+					l.wait(0)
+				}
+			}
+			for _, fd := range far {
+				_, err := unix.Write(fd, make([]byte, size))
+				must(t, err)
+			}
+			if tc.polled {
+				l.wait(0) // The polls have ended, and nobody has received.
+			}
+			l.cancel(n-1, aio.Recv)
+			l.oneByOne(tc.told, n-1, size)
+			for i := 0; i < 5 && tc.told == n-1; i++ {
+				if cs := l.wait(0); len(cs) > 0 {
+					t.Fatalf("told %d for %d behind the last", cs[0].Res, cs[0].Token.Slot)
+				}
+			}
+		})
 	}
-	l.cancel(n-1, aio.Recv)
-	next := uint32(0)
-	for deadline := time.Now().Add(testutil.Timeout(patience)); next < n-1; {
-		told := l.wait(0)
-		if len(told) > 2 || time.Now().After(deadline) {
-			t.Fatalf("%d completions of one wait, %d were told", len(told), next)
+}
+
+// oneByOne waits until so many have had their bytes, in order, one a Wait, and until
+// the last was told that it is cancelled.
+func (l *loop) oneByOne(told, last uint32, size int) {
+	l.t.Helper()
+	next, cancelled := uint32(0), false
+	for deadline := time.Now().Add(testutil.Timeout(patience)); next < told || !cancelled; {
+		cs := l.wait(0)
+		if len(cs) > 2 || time.Now().After(deadline) {
+			l.t.Fatalf("%d completions of one wait, %d were told", len(cs), next)
 		}
-		for i := range told {
-			c := &told[i]
+		for i := range cs {
+			c := &cs[i]
 			switch {
-			case c.Token.Slot == n-1 && c.Err() == syscall.ECANCELED:
+			case c.Token.Slot == last && c.Err() == syscall.ECANCELED && !cancelled:
+				cancelled = true
 			case c.Token.Slot == next && int(c.Res) == size:
 				next++
 			default:
-				t.Fatalf("told %d for %d, want bytes for %d", c.Res, c.Token.Slot, next)
+				l.t.Fatalf("told %d for %d, want bytes for %d", c.Res, c.Token.Slot, next)
 			}
 			c.In.Release()
 		}
+	}
+}
+
+// TestWideClose: an engine that closes gives back the blocks of a wide receive of which
+// it has told only some.
+func TestWideClose(t *testing.T) {
+	const block = 4 << 10
+	l := newLoop(t, buf.Config{BlockSize: block}, ring.EngineConfig{})
+	l.done = l.done[:1]
+	a, b := socketPair(t)
+	_, err := unix.Write(b, make([]byte, 2*block))
+	must(t, err)
+	l.recvWide(1, a)
+	told := 0
+	l.until("the first block", func(c *aio.Completion) { told += int(c.Res); c.In.Release() }, func() bool { return told > 0 })
+	if told != block || l.pool.InUse() != aio.WideBlocks-1 {
+		t.Errorf("%d bytes were told, and %d blocks are held", told, l.pool.InUse())
 	}
 }
