@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -79,16 +78,7 @@ func startChild(ctx context.Context, cpus []int, path string, args ...string) (*
 		return nil, err
 	}
 	c.out = bufio.NewReader(out)
-	runtime.LockOSThread() // A process inherits the CPUs of the thread that starts it.
-	defer runtime.UnlockOSThread()
-	all := host.CPUs()
-	if len(cpus) > 0 {
-		if err := host.Bind(cpus); err != nil {
-			return nil, err
-		}
-		defer func() { _ = host.Bind(all) }()
-	}
-	return c, c.cmd.Start()
+	return c, host.Start(c.cmd, cpus)
 }
 
 // childEnv tells the binary of the tests that it is to be the program.

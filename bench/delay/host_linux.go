@@ -5,34 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/penstock-go/penstock/bench/internal/host"
 	"golang.org/x/sys/unix"
 )
-
-// myCPUs lists the CPUs that the process may use.
-func myCPUs() []int {
-	var set unix.CPUSet
-	var cpus []int
-	if unix.SchedGetaffinity(0, &set) == nil {
-		for cpu := 0; len(cpus) < set.Count(); cpu++ {
-			if set.IsSet(cpu) {
-				cpus = append(cpus, cpu)
-			}
-		}
-	}
-	return cpus
-}
-
-// bind ties the calling thread, and the processes it starts, to these CPUs.
-func bind(cpus []int) error {
-	var set unix.CPUSet
-	for _, cpu := range cpus {
-		set.Set(cpu)
-	}
-	return os.NewSyscallError("sched_setaffinity", unix.SchedSetaffinity(0, &set))
-}
 
 // threadCPU returns the CPU time of the calling thread.
 func threadCPU() time.Duration {
@@ -43,38 +20,11 @@ func threadCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// selfCPU returns the CPU time of this process.
-func selfCPU() time.Duration {
-	var u unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// hostBusy returns the CPU time that all programs of the host have used, to
-// about 10 ms, with what the hypervisor took.
-func hostBusy() time.Duration {
-	const tick = 10 * time.Millisecond // USER_HZ is 100 on every architecture that Go has
-	text, _ := os.ReadFile("/proc/stat")
-	line, _, _ := strings.Cut(string(text), "\n")
-	var busy time.Duration
-	for i, field := range strings.Fields(line) {
-		n, err := strconv.Atoi(field)
-		if err == nil && i <= 8 && i != 4 && i != 5 { // neither idle nor iowait; guests are in user
-			busy += time.Duration(n) * tick
-		}
-	}
-	return busy
-}
-
 // hostLine names kernel and load.
 func hostLine() string {
 	var name unix.Utsname
 	_ = unix.Uname(&name)
-	load, _ := os.ReadFile("/proc/loadavg")
-	words := strings.Fields(string(load) + " ? ? ?")
-	return fmt.Sprintf("Linux %s, load average %s", unix.ByteSliceToString(name.Release[:]), strings.Join(words[:3], " "))
+	return fmt.Sprintf("Linux %s, load average %s", unix.ByteSliceToString(name.Release[:]), host.Load())
 }
 
 // quota is a cgroup of our own.

@@ -7,15 +7,7 @@ import (
 	"time"
 )
 
-func myCPUs() []int { return nil }
-
-func bind([]int) error { return errors.ErrUnsupported }
-
 func threadCPU() time.Duration { return 0 }
-
-func selfCPU() time.Duration { return 0 }
-
-func hostBusy() time.Duration { return 0 }
 
 func hostLine() string { return "" }
 

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/penstock-go/penstock/bench/internal/host"
 )
 
 // attempts is how often a measurement is made while others disturb it.
@@ -31,7 +33,7 @@ func (c *runCmd) Run() error {
 }
 
 func (c *runCmd) print(ctx context.Context, out, progress io.Writer) error {
-	cpus := myCPUs()
+	cpus := host.CPUs()
 	if len(cpus) == 0 {
 		return errors.New("needs Linux")
 	}
@@ -106,9 +108,9 @@ func (b *bench) rounds(ctx context.Context, x cell) (result, error) {
 func (b *bench) waitQuiet() {
 	const look = 300 * time.Millisecond
 	for end := time.Now().Add(b.Wait); time.Now().Before(end); {
-		used := hostBusy()
+		used := host.Busy()
 		time.Sleep(look)
-		if float64(hostBusy()-used) <= b.Noise*float64(look) {
+		if float64(host.Busy()-used) <= b.Noise*float64(look) {
 			return
 		}
 	}
@@ -123,8 +125,7 @@ func (b *bench) measure(ctx context.Context, x cell) (r result, err error) {
 			err = fmt.Errorf("no answer within %v", b.each+patience)
 		}
 	}()
-	start, used := time.Now(), hostBusy()
-	ours := selfCPU()
+	start, used, ours := time.Now(), host.Busy(), host.SelfCPU()
 	serverCPUs, loadCPUs := b.place(x.place)
 	server, err := startChild(ctx, serverCPUs, "server", "--engine="+x.engine, fmt.Sprint("--loops=", x.loops), fmt.Sprint("--procs=", x.procs),
 		"--beside="+x.beside, fmt.Sprint("--many=", b.Many), fmt.Sprint("--steps=", b.Steps), fmt.Sprint("--each=", b.each))
@@ -156,11 +157,7 @@ func (b *bench) measure(ctx context.Context, x cell) (r result, err error) {
 	}
 	server.end()
 	wall := time.Since(start)
-	children := server.cpu() + selfCPU() - ours
-	if load != nil {
-		children += load.cpu()
-	}
-	r.foreign = max(0, float64(hostBusy()-used-children)/float64(wall))
+	r.foreign = max(0, float64(host.Busy()-used-(host.SelfCPU()-ours))/float64(wall)) // Both have ended.
 	r.seconds = b.each.Seconds()
 	return r, nil
 }
@@ -225,14 +222,7 @@ func startChild(ctx context.Context, cpus []int, args ...string) (*child, error)
 		return nil, err
 	}
 	c.out = json.NewDecoder(out)
-	runtime.LockOSThread() // A process inherits the CPUs of the thread that starts it.
-	defer runtime.UnlockOSThread()
-	all := myCPUs()
-	if err := bind(cpus); err != nil {
-		return nil, err
-	}
-	defer func() { _ = bind(all) }()
-	return c, c.cmd.Start()
+	return c, host.Start(c.cmd, cpus)
 }
 
 // childEnv tells the binary of the tests that it is to be the program.
@@ -260,9 +250,4 @@ func (c *child) end() {
 	c.done = true
 	_ = c.in.Close()
 	_ = c.cmd.Wait()
-}
-
-// cpu returns what the child has used, after its end.
-func (c *child) cpu() time.Duration {
-	return c.cmd.ProcessState.UserTime() + c.cmd.ProcessState.SystemTime()
 }

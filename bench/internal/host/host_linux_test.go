@@ -1,10 +1,15 @@
 package host
 
 import (
+	"bytes"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,5 +131,25 @@ func TestBind(t *testing.T) {
 	}
 	if got := CPUs(); !slices.Equal(got, all[:1]) {
 		t.Errorf("bound to %v, may use %v", all[:1], got)
+	}
+}
+
+// TestStart has a program run on one processor, and this thread where it was.
+func TestStart(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	all := CPUs()
+	last := all[len(all)-1]
+	var out bytes.Buffer
+	cmd := exec.Command("sh", "-c", "grep Cpus_allowed_list /proc/self/status")
+	cmd.Stdout = &out
+	if err := errors.Join(Start(cmd, []int{last}), cmd.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	if words := strings.Fields(out.String()); len(words) != 2 || words[1] != strconv.Itoa(last) {
+		t.Errorf("bound to %d, it says %q", last, out.String())
+	}
+	if now := CPUs(); !slices.Equal(now, all) {
+		t.Errorf("this thread may use %v now, before %v", now, all)
 	}
 }
