@@ -60,7 +60,7 @@ package conn
 //	host        what connections with one configuration share on a loop
 //	beside      what few connections have: input that waits, rare counters, parts of the library
 //	handler     Handler, the optional hooks, and Funcs
-//	config errors addr keepalive
+//	config errors addr string keepalive
 //	listener acceptor limit unix inuse socket
 //	attach attacher detach syscallconn
 //	dial dialing resolve reconnect

@@ -1,6 +1,7 @@
 package reactor
 
 import (
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"sync/atomic"
@@ -33,7 +34,8 @@ type Sink interface {
 	// It ends by Detach. It may be asked more than once.
 	Stop(l *Loop, hard bool)
 	// Panicked says that a handler that ran for the party has panicked, or has called
-	// runtime.Goexit. The loop has logged and counted it.
+	// runtime.Goexit. The loop has counted it, and logged it with the party if that is
+	// a fmt.Stringer.
 	Panicked(l *Loop, value any)
 	// InFlight appends to list an aio.Lost for each operation of the party that has a
 	// completion to come. The loop asks when its engine is gone, and delivers them.
@@ -359,7 +361,11 @@ func (l *Loop) recovered(value any) {
 		panic(v) // Our own broken rule: a loop in an unknown state must not go on.
 	}
 	l.panics++
-	l.log.Error("handler panicked", "loop", l.id, "panic", value, "stack", string(debug.Stack()))
+	args := []any{"loop", l.id, "panic", value, "stack", string(debug.Stack())}
+	if s, ok := l.current.(fmt.Stringer); ok {
+		args = append(args, "party", s.String()) // Here, since a logger may look at it elsewhere.
+	}
+	l.log.Error("handler panicked", args...)
 	if l.next > 0 && l.next <= l.n {
 		l.done[l.next-1].In.Release()
 	}

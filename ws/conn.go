@@ -65,6 +65,9 @@ func (c *Conn) Conn() *conn.Conn { return c.conn }
 // ID returns the number of the connection: unique in the process.
 func (c *Conn) ID() uint64 { return c.conn.ID() }
 
+// String is as that of a conn.Conn.
+func (c *Conn) String() string { return c.conn.String() }
+
 // User returns what SetUser, or Request.SetUser, has kept, or nil.
 func (c *Conn) User() any { return c.user }
 

@@ -1,6 +1,7 @@
 package looptest
 
 import (
+	"cmp"
 	"log/slog"
 	"runtime"
 	"testing"
@@ -20,7 +21,7 @@ func Main(m *testing.M) {
 func Engines(t *testing.T, cfg reactor.Config, test func(t *testing.T, g *reactor.Group)) {
 	t.Helper()
 	cfg.Loops = max(1, cfg.Loops)
-	cfg.Logger = slog.New(slog.DiscardHandler)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	for _, kind := range []reactor.EngineKind{reactor.Uring, reactor.Epoll} {
 		t.Run(kind.String(), func(t *testing.T) {
 			cfg.Engine = kind
