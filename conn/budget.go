@@ -24,6 +24,9 @@ const (
 	BudgetClose
 )
 
+// String returns the name of the policy.
+func (p BudgetPolicy) String() string { return nameIn(int(p), "reject", "close") }
+
 // Budget bounds the bytes that are pending on all connections that share it,
 // of any listeners, loops and groups: the send memory of the process. Set it
 // as Config.Budget, and as PacketConfig.Budget of sockets of datagrams.

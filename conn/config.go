@@ -42,6 +42,11 @@ const (
 	Block
 )
 
+// String returns the name of the policy.
+func (p Policy) String() string {
+	return nameIn(int(p), "reject", "close slow", "drop oldest", "block")
+}
+
 // Config shapes the connections of a listener. The zero value works.
 type Config struct {
 	// HighWater is how many pending bytes make the queue full. Default 1 MiB.

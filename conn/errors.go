@@ -38,9 +38,13 @@ const (
 
 // String returns the name of the answer.
 func (s Status) String() string {
-	names := [...]string{"queued", "full", "rejected", "closed", "too long"}
-	if int(s) < len(names) {
-		return names[s]
+	return nameIn(int(s), "queued", "full", "rejected", "closed", "too long")
+}
+
+// nameIn returns the i-th name, if there is one.
+func nameIn(i int, names ...string) string {
+	if i < len(names) {
+		return names[i]
 	}
 	return "unknown"
 }
@@ -132,12 +136,7 @@ var reasonNames = [...]string{
 }
 
 // String returns the reason as the event log of the command writes it.
-func (r Reason) String() string {
-	if int(r) < len(reasonNames) {
-		return reasonNames[r]
-	}
-	return "unknown"
-}
+func (r Reason) String() string { return nameIn(int(r), reasonNames[:]...) }
 
 // CloseError is why a connection ended otherwise than by Close or by the
 // peer's end of file.
