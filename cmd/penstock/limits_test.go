@@ -100,6 +100,60 @@ func TestSecondSignal(t *testing.T) {
 	})
 }
 
+// TestSecondSignalBehindEvents stops a server at once that has closed everything, and
+// waits for a reader of its events.
+func TestSecondSignalBehindEvents(t *testing.T) {
+	onEngines(t, func(t *testing.T, engine string) {
+		// The test reads the first line of stdout and no more, so the pipe fills.
+		s := serve(t, "firehose", engine, "--events", "-", "--high-water", "8192")
+		c := s.ask("FLOOD 20000 1000 a\nQUIT\n")
+		s.rest() // Most was refused, since nobody has read.
+		all(t, c)
+		_ = c.Close()
+		if code, sum := s.signal(syscall.SIGINT, syscall.SIGTERM); code != exitFailed || sum != (summary{served: 1}) {
+			t.Errorf("exit code %d, %+v", code, sum)
+		}
+	})
+}
+
+// TestNobodyReads has stdout and stderr be pipes that are full from the start: the
+// server serves, and a signal ends it.
+func TestNobodyReads(t *testing.T) {
+	for _, name := range []string{"stdout", "stderr"} {
+		t.Run(name, func(t *testing.T) {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			defer w.Close()
+			_ = w.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+			if _, err := w.Write(make([]byte, 8<<20)); err == nil {
+				t.Fatal("the pipe does not fill")
+			}
+			path := filepath.Join(place(t), "s")
+			cmd := command("serve", "echo", "--engine", "epoll", "--loops", "1", "--listen", "unix://"+path)
+			if name == "stdout" {
+				cmd.Stdout = w
+			} else {
+				cmd.Stderr = w
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer time.AfterFunc(testutil.Timeout(20*time.Second), func() { _ = cmd.Process.Kill() }).Stop()
+			testutil.Eventually(t, 20*time.Second, "an echo", func() bool {
+				c, err := net.Dial("unix", path)
+				return err == nil && answers(c, 10*time.Second)
+			})
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			if err := cmd.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // await waits until the events have text.
 func (s *process) await(text string) {
 	s.t.Helper()

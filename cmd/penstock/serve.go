@@ -29,6 +29,9 @@ const (
 	leastEvents = 50 * time.Millisecond
 )
 
+// lastWords is how long the end waits for a stderr that takes nothing.
+const lastWords = time.Second
+
 // hardEnd is how much of the time to stop is left for what is still open to be reset,
 // or a tenth of it.
 const hardEnd = 100 * time.Millisecond
@@ -224,12 +227,8 @@ func (s *server) start(c *serveCmd) error {
 
 // run tells that it serves, and serves until a signal, or until a loop fails.
 func (s *server) run() error {
-	for _, line := range s.lines {
-		_, _ = io.WriteString(s.out, line) // Nobody may be reading: serving goes on.
-	}
-	if s.tracker.log != nil {
-		s.tracker.log.Start() // Not before, so that stdout has the lines above first.
-	}
+	told := make(chan struct{})
+	go s.tell(told) // It serves, and hears signals, also while nobody reads that.
 	var failure error
 	patience := lastEvents
 	select {
@@ -249,20 +248,68 @@ func (s *server) run() error {
 		}
 		patience = max(leastEvents, min(lastEvents, time.Until(end)))
 	}
-	if s.tracker.log != nil {
-		s.tracker.log.Close(patience)
+	if errors.Is(failure, context.DeadlineExceeded) {
+		failure = nil
 	}
-	if failure != nil && !errors.Is(failure, context.DeadlineExceeded) {
-		fmt.Fprintf(s.err, "penstock: a loop failed: %v; this is a defect, please report it\n", failure)
-		s.summary()
+	if failure != nil {
+		s.say("penstock: a loop failed: %v; this is a defect, please report it\n", failure)
+	}
+	hurried := s.written(told, patience)
+	s.summary()
+	if failure != nil || hurried {
 		return errTold
 	}
-	s.summary()
 	return nil
+}
+
+// tell prints the lines of the listeners, and starts the events: not before, so that
+// stdout has those lines first.
+func (s *server) tell(told chan<- struct{}) {
+	defer close(told)
+	for _, line := range s.lines {
+		_, _ = io.WriteString(s.out, line) // Nobody may be reading: serving goes on.
+	}
+	if s.tracker.log != nil {
+		s.tracker.log.Start()
+	}
+}
+
+// written waits until what was told and the events are written, for at most patience,
+// and reports whether a signal has ended that.
+func (s *server) written(told <-chan struct{}, patience time.Duration) (hurried bool) {
+	late := time.After(patience)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		<-told
+		if s.tracker.log != nil {
+			s.tracker.log.Close(patience)
+		}
+	}()
+	select {
+	case <-done:
+	case <-late:
+	case <-s.signals:
+		return true
+	}
+	return false
 }
 
 // summary is the last line.
 func (s *server) summary() {
 	closed, opened := s.tracker.closed.Load(), s.tracker.opened.Load()
-	fmt.Fprintf(s.err, "stopped: served=%d open=%d lost_bytes=%d\n", closed, opened-closed, s.tracker.lost.Load())
+	s.say("stopped: served=%d open=%d lost_bytes=%d\n", closed, opened-closed, s.tracker.lost.Load())
+}
+
+// say prints to stderr. Who does not read it cannot keep the process from its end.
+func (s *server) say(format string, args ...any) {
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		fmt.Fprintf(s.err, format, args...)
+	}()
+	select {
+	case <-said:
+	case <-time.After(lastWords):
+	}
 }
