@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/penstock-go/penstock/buf"
+	"github.com/penstock-go/penstock/conn"
 )
 
 // What a handshake is refused for (RFC 6455, 4.2).
@@ -259,8 +260,8 @@ func (c *Conn) answer(r *Request) {
 	p = append(append(p, r.extra...), "\r\n"...)
 	c.setProtocol(r.protocol)
 	c.conn.Keep(true)
-	_, err := c.conn.Write(p)
-	if c.conn.Keep(false); err != nil {
+	s := c.conn.WriteReserved(p)
+	if c.conn.Keep(false); s >= conn.Rejected {
 		c.phase = over
 		c.conn.Abort()
 		return
@@ -319,8 +320,7 @@ func (c *Conn) refuse(status int, text string, extra []byte) {
 	l.clock.forget(c)
 	c.phase = over
 	p := appendRefusal(l.bytes(1024), status, text, extra)
-	_, _ = c.conn.Write(p)
-	c.conn.Close()
+	_ = c.conn.CloseWith(p)
 }
 
 // appendRefusal appends the answer to a request that is refused.

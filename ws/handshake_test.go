@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/penstock-go/penstock/aio/aiotest"
+	"github.com/penstock-go/penstock/conn"
 	"github.com/penstock-go/penstock/internal/looptest"
 	"github.com/penstock-go/penstock/ws"
 )
@@ -345,4 +346,31 @@ func TestHandshakeSplits(t *testing.T) {
 		}
 		r.gone()
 	})
+}
+
+// TestHandshakeHasRoom holds that a budget that another connection has used up does not
+// keep the answer to a handshake, and that nothing was refused for it.
+func TestHandshakeHasRoom(t *testing.T) {
+	for say, want := range map[string]string{
+		string(handshake(offerAll)): "HTTP/1.1 101 ", "GET / HTTP/1.1\r\n\r\n": "HTTP/1.1 400 ", "GET / HTTP/1.1\r\nHost: a\r\n\r\n": "HTTP/1.1 426 ",
+	} {
+		budget := conn.NewBudget(1000, conn.BudgetReject)
+		r := newRig(t, options{window: 400, cfg: ws.Config{Deflate: &ws.Deflate{}}, below: conn.Config{Budget: budget}})
+		cfg, err := conn.Config{Budget: budget}.Check()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, _ := r.Fake.Open()
+		other := conn.New(r.Loop, int(fd), &conn.Funcs{}, cfg)
+		if _, err := other.Write(make([]byte, 3000)); err != nil {
+			t.Fatal(err)
+		}
+		r.Turns(3)
+		r.peer.AutoRead(true)
+		r.peer.Feed([]byte(say))
+		r.Turns(5)
+		if got := r.peer.Received(); !bytes.HasPrefix(got, []byte(want)) || budget.Stats().Rejected != 0 {
+			t.Errorf("%q is answered by %q, %+v", say, got, budget.Stats())
+		}
+	}
 }
