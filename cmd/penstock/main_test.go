@@ -160,7 +160,12 @@ func (s *process) tryStart(cmd *exec.Cmd, listeners int) bool {
 // dial connects to the first listener, with a deadline on all that follows.
 func (s *process) dial() *net.TCPConn {
 	s.t.Helper()
-	c, err := net.Dial("tcp", s.addrs[0])
+	return s.dialBy(&net.Dialer{})
+}
+
+func (s *process) dialBy(d *net.Dialer) *net.TCPConn {
+	s.t.Helper()
+	c, err := d.Dial("tcp", s.addrs[0])
 	if err != nil {
 		s.t.Fatal(err)
 	}
