@@ -11,7 +11,8 @@ import (
 
 // Deadlines are how long a connection may go without something. A zero is no
 // deadline. Each is kept to the next millisecond: none runs out early, and only
-// a loop that is busy makes one late.
+// a loop that is busy makes one late. One that was held up hears what has come
+// before any runs out.
 type Deadlines struct {
 	// Idle is the time without a byte in either direction, and without work of
 	// Go. What the peer acknowledges counts as well, so that a slow reader is

@@ -379,3 +379,20 @@ func TestConnTimers(t *testing.T) {
 	r.c.Every(ms, func(c *conn.Conn) {})
 	r.wantEnd(conn.HandlerPanic, r.Now+4*ms)
 }
+
+// TestHeldUpBehindSend has a loop stand still when the peer has taken all there was, and
+// the loop has not heard of that. What it has for the peer then goes out first: the
+// silence was its own.
+func TestHeldUpBehindSend(t *testing.T) {
+	r := newRig(t, 1000, conn.Config{IdleTimeout: 50 * ms}, nil)
+	r.peer.AutoRead(true)
+	r.do(func(c *conn.Conn) {
+		c.SendBytes([]byte("first,"), func() { _, _ = c.Write([]byte("second")) })
+	})
+	r.Now += time.Second
+	r.Turns(3)
+	if got := string(r.peer.Received()); got != "first,second" || r.isClosed() {
+		t.Errorf("the peer has %q, and the end is %v", got, r.err)
+	}
+	r.wantEnd(conn.IdleTimeout, r.Now+48*ms)
+}

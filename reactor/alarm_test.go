@@ -79,7 +79,7 @@ func TestNoLookAtTheClock(t *testing.T) {
 	if at, ok := ran["early"]; !ok || at > due+time.Second {
 		t.Errorf("a timer due at %v ran at %v (%v)", due, at, ok)
 	}
-	b.now = 2 * time.Hour
+	b.now = time.Hour + time.Millisecond
 	for turns := 0; ran["late"] == 0; turns++ {
 		if turns > 10 {
 			t.Fatal("the engine ended a wait, and the timer did not run")
@@ -99,7 +99,7 @@ func TestTimersOfALoopThatDoesNotWait(t *testing.T) {
 	again = func() { l.Defer(again) }
 	l.Defer(again)
 	turn(t, l, 3)
-	b.now += 2 * time.Second
+	b.now += time.Second + time.Millisecond
 	if turn(t, l, 3); !ran {
 		t.Error("a timer that is due did not run beside deferred work")
 	}
@@ -112,14 +112,14 @@ func TestTimerDueBeforeTheWait(t *testing.T) {
 	ran := 0
 	for i := range 3 {
 		l.AfterFunc(time.Second, nil, func() { ran++ })
-		b.now += 2 * time.Second
+		b.now += time.Second + time.Millisecond
 		if turn(t, l, 2); ran != i+1 {
 			t.Fatalf("%d timers are due, and %d ran", i+1, ran)
 		}
 	}
 	l.AfterFunc(time.Second, nil, func() { ran++ })
 	turn(t, l, 3)
-	if b.now += 2 * time.Second; b.given == 0 {
+	if b.now += time.Second + time.Millisecond; b.given == 0 {
 		t.Error("the engine was not told of the next timer")
 	}
 	if turn(t, l, 3); ran != 4 {

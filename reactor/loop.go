@@ -73,7 +73,9 @@ type Loop struct {
 	alarm     int64 // the tick at which a Wait without end ends by itself; 0: none
 	now       time.Duration
 	nowValid  bool
-	expired   int // timers that ran
+	expired   int           // timers that ran
+	judged    time.Duration // timers that are due up to here need not wait for what has come
+	catchUp   time.Duration // until when they wait at the most, while they do
 	dirty     []Sink
 	flushNext int
 	later     []task // filled by Defer
@@ -255,7 +257,7 @@ func (l *Loop) work() {
 		l.phase = expiring
 		fallthrough
 	case expiring:
-		if l.wheel.expired.head != nil {
+		if l.wheel.expired.head != nil && !l.catchesUp() {
 			l.expire()
 		}
 		if l.box.waiting.Load() {

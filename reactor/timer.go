@@ -137,6 +137,28 @@ func (l *Loop) schedule(t *Timer, d time.Duration) {
 	l.arm(t, l.after(d))
 }
 
+// heldUp is how late a timer may be before the loop takes it that it was held up.
+const heldUp = 10 * time.Millisecond
+
+// catchesUp reports whether timers that are due wait. When the loop was held up, by a stop
+// of the process or by a handler that blocked, what has come meanwhile is heard first, and
+// what is to be sent for that is sent: a peer was not silent that the loop did not hear. They
+// wait until nothing more is there, and for no longer than the loop was held up.
+func (l *Loop) catchesUp() bool {
+	due, now := time.Duration(l.wheel.expired.head.when)*time.Millisecond, l.Now()
+	switch late := now - due; {
+	case l.expired > 0: // A panic has interrupted them.
+		return false
+	case l.catchUp == 0 && due > l.judged && late > heldUp: // Also if the Wait has brought nothing: an alarm may end it first.
+		l.catchUp = now + late
+		return true
+	case l.n > 0 && now < l.catchUp:
+		return true
+	}
+	l.catchUp, l.judged = 0, now
+	return false
+}
+
 // after returns the time d from now, or the last there is.
 func (l *Loop) after(d time.Duration) time.Duration {
 	const last = math.MaxInt64 - time.Millisecond // which can be rounded up
