@@ -39,13 +39,13 @@ func (s *size) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// number is a number on the command line, in decimal digits alone.
+// number is a number on the command line, in decimal digits. Its flag refuses one below 0.
 type number int
 
 // UnmarshalText reads a number.
 func (n *number) UnmarshalText(text []byte) error {
 	v, err := strconv.Atoi(string(text))
-	if err != nil {
+	if err != nil || text[0] == '+' {
 		return fmt.Errorf("%q is not a number in decimal digits", text)
 	}
 	*n = number(v)

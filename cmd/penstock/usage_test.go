@@ -71,6 +71,8 @@ func TestWrongUsage(t *testing.T) {
 		{"serve echo --engine bogus", "bogus"},
 		{"serve echo --engine=", "--engine"},
 		{"serve echo --loops=-1", "-1"},
+		{"serve echo --loops=+2", "+2"},
+		{"serve echo --max-conns=+3", "+3"},
 		{"serve echo --loops 1025", "1025"},
 		{"serve echo --loops two", "two"},
 		{"serve echo --high-water 0", "--high-water"},
