@@ -402,7 +402,7 @@ func caseDoneOne(r *rig) {
 
 // caseMany: more operations at once than a queue of submissions holds.
 func caseMany(r *rig) {
-	const n = 200
+	const n = 100
 	want := map[*party][]byte{}
 	for range n {
 		want[r.connect()] = r.random(1000)
@@ -412,7 +412,7 @@ func caseMany(r *rig) {
 			p.in, p.got = nil, nil
 			p.feed = bytes.Clone(data)
 			p.pumpFeed()
-			for range 8 {
+			for range 20 {
 				p.cancel(aio.Send) // of nothing: it only takes room
 			}
 			if !p.armed {
