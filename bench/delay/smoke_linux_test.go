@@ -10,7 +10,7 @@ import (
 // TestSmoke measures two cells of one engine for real. Its figures are not
 // looked at: they belong to the machine.
 func TestSmoke(t *testing.T) {
-	c, err := parse(t, "--for=1400ms", "--engine=epoll", "--place=one", "--procs=loops+2", "--beside=nothing",
+	c, err := parse(t, "--for=4s", "--engine=epoll", "--place=one", "--procs=loops+2", "--beside=nothing",
 		"--load=half,full", "--noise=100", "--markdown")
 	if err != nil {
 		t.Fatal(err)
