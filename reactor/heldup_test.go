@@ -64,3 +64,24 @@ func TestHeldUpNoLonger(t *testing.T) {
 		}
 	}
 }
+
+// TestHeldUpAgain holds that a loop which was held up, and whose timers were all stopped
+// by what had come, hears what has come the next time too.
+func TestHeldUpAgain(t *testing.T) {
+	l, b := busyLoop(t)
+	tm := l.AfterFunc(time.Second, nil, func() { t.Error("a stopped timer ran") })
+	turn(t, l, 3)
+	b.now += 2 * time.Second
+	turn(t, l, 1)
+	tm.Stop()
+	turn(t, l, 3)
+	ran := false
+	b.now += time.Hour
+	l.nowValid = false
+	l.AfterFunc(time.Second, nil, func() { ran = true })
+	turn(t, l, 3)
+	b.now += 2 * time.Second
+	if turn(t, l, 3); ran {
+		t.Error("a timer did not wait for what had come")
+	}
+}

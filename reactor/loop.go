@@ -257,7 +257,10 @@ func (l *Loop) work() {
 		l.phase = expiring
 		fallthrough
 	case expiring:
-		if l.wheel.expired.head != nil && !l.catchesUp() {
+		switch {
+		case l.wheel.expired.head == nil:
+			l.catchUp = 0 // Whatever waited was stopped.
+		case !l.catchesUp():
 			l.expire()
 		}
 		if l.box.waiting.Load() {
